@@ -1,0 +1,85 @@
+"""Sphinx configuration. Build with ``make docs``; warnings are errors, and no step needs the network."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+sys.path.insert(0, str(DOCS))
+
+from figures import draw_all  # noqa: E402  (needs the path set above)
+
+import structmask  # noqa: E402
+
+project = "structmask"
+author = "the structmask developers"
+copyright = "the structmask developers"
+release = structmask.__version__
+version = release
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # ships MathJax and copies it into the site
+    "numpydoc",
+    "sphinx_proof",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["**/__pycache__"]
+templates_path = ["_templates"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+proof_minimal_theme = True
+proof_uniform_numbering = True
+
+default_role = "literal"  # single backticks in docstrings are names
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+doctest_global_setup = """
+import numpy as np
+import structmask as sm
+"""
+
+# The Python and NumPy manuals are not read at build time, so names that live in them cannot be resolved.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(numpy|np|scipy|torch|collections|typing|abc|dataclasses|functools)\..*"),  # other projects' names
+    (r"py:class", r"(Any|array_like|callable|optional|ndarray|csr_array|LinearOperator|Ellipsis)"),  # prose types
+]
+
+mathjax_path = "mathjax/tex-chtml.js"  # below _static, put there by sphinx-mathjax-offline
+mathjax3_config = {"chtml": {"displayOverflow": "scroll", "mtextInheritFont": True}}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "structmask"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def setup(app):
+    """Draw the figures before the pages are read."""
+    app.connect("builder-inited", lambda app: draw_all(DOCS / "figures" / "drawn"))

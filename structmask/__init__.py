@@ -1,0 +1,36 @@
+"""Fast products with structured mask matrices, and what is built on them.
+
+A `StructuredMatrix` holds its generators and multiplies; ``+ - * @ .T`` combine them; functions build one from data;
+`masked_attention` is linear attention under one; `set_backend` chooses where it runs.
+"""
+
+from structmask._show_versions import show_versions
+from structmask.attention import masked_attention
+from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
+from structmask.features import elu_features, exp_features, positive_features, relu_features
+from structmask.linalg import Causal, Dense, Diagonal, LowRank, Plan, Sparse, StructuredMatrix, Toeplitz, explain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "Causal",
+    "Dense",
+    "Diagonal",
+    "LowRank",
+    "Plan",
+    "Sparse",
+    "StructuredMatrix",
+    "Toeplitz",
+    "elu_features",
+    "exp_features",
+    "explain",
+    "get_backend",
+    "masked_attention",
+    "positive_features",
+    "relu_features",
+    "set_backend",
+    "show_versions",
+    "to_numpy",
+    "use_backend",
+]

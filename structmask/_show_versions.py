@@ -1,0 +1,73 @@
+"""What a report of a problem should contain: versions, threads, backend, GPU."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import TextIO
+
+import numpy as np
+
+_PACKAGES = ("structmask", "numpy", "scipy", "numba", "torch", "cupy", "networkx", "igraph", "matplotlib")
+# CuPy is one import name and several distributions, one for each CUDA release.
+_DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
+_THREAD_SETTINGS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def show_versions(stream: TextIO | None = None) -> None:
+    """Write the versions and settings that decide what this library does on this machine.
+
+    Versions are read from the installed metadata: no package is imported for it. Whether a GPU is usable is
+    asked of CuPy, where that is installed.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Where the lines go; the current ``sys.stdout`` by default.
+
+    Examples
+    --------
+    >>> import io
+    >>> import structmask as sm
+    >>> report = io.StringIO()
+    >>> sm.show_versions(report)
+    >>> "numpy" in report.getvalue()
+    True
+    """
+    lines = [f"{name + ':':<12}{text}" for name, text in _facts()]
+    (sys.stdout if stream is None else stream).write("\n".join(lines) + "\n")
+
+
+def _facts() -> list[tuple[str, str]]:
+    from structmask.backends import config
+
+    return [
+        ("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
+        *((name, _version(name)) for name in _PACKAGES),
+        ("blas", _blas()),
+        ("threads", _threads()),
+        ("backend", config.get_backend()),
+        ("gpu", config.cupy_status() or "usable"),
+    ]
+
+
+def _version(name: str) -> str:
+    for distribution in _DISTRIBUTIONS.get(name, (name,)):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def _blas() -> str:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".rstrip()
+
+
+def _threads() -> str:
+    # Only Linux tells how many cores this process may use; elsewhere all of the machine's count.
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    settings = [f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ]
+    return ", ".join([f"{cores} cores", *settings])

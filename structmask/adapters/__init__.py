@@ -1,0 +1,1 @@
+"""Bridges to other frameworks; nothing in the library imports them."""

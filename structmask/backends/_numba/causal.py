@@ -1,0 +1,239 @@
+"""Causal masks with decay times a low-rank matrix, by chunks.
+
+Rows are cut into chunks. Inside a chunk the masked product is formed tile by tile; everything before the chunk enters
+through the state ``sum_j m_j g_j x_j^T`` (r x k) and the moment ``sum_j m_j g_j`` (r), m_j being the product of the decays
+between j and the chunk. With the transposed mask chunks run from the last to the first. O(n (r k + CHUNK (r + k))) operations.
+
+Few long heads are cut into groups of chunks: the groups' own states are found in parallel, a short sequential pass
+turns them into the states the groups start from, and all groups are then independent.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .gemm import (
+    ROWS,
+    dot_rows,
+    lanes_of,
+    multiply,
+    multiply_masked,
+    pack_panels,
+    pack_rows,
+    padded_rank,
+    rounded,
+    scale_row,
+    scratch,
+    total,
+    transpose_panels,
+)
+
+CHUNK = 64
+_SERIAL_WORK = 4e7  # multiply-adds one thread does in less than the time it takes to share them
+_GROUPS_PER_THREAD = 4
+
+
+class _Scratch(NamedTuple):
+    """Packed operands of one chunk: rows of F and G, panels of G^T and X, the mask, tiles of S and Y."""
+
+    F: np.ndarray
+    G: np.ndarray
+    transposed: np.ndarray
+    X: np.ndarray
+    mask: np.ndarray
+    S: np.ndarray
+    Y: np.ndarray
+    sums: np.ndarray
+    carry: np.ndarray
+
+
+@njit(nogil=True, cache=True)
+def _new_scratch(F, X):  # type: ignore[no-untyped-def]
+    V = lanes_of(F)
+    rank, columns = padded_rank(F.shape[2], V), rounded(X.shape[2], 2 * V)
+    tall = rounded(CHUNK, ROWS)
+    return _Scratch(
+        scratch(tall * rank, F),
+        scratch(CHUNK * rank, F),
+        scratch(CHUNK * rank, F),
+        scratch(CHUNK * columns, F),
+        scratch(tall * CHUNK, F),
+        scratch(ROWS * CHUNK, F),
+        scratch(ROWS * columns, F),
+        scratch(ROWS * V, F),
+        scratch(CHUNK, F),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _set_mask(decay, first, count, upper, work):  # type: ignore[no-untyped-def]
+    """Decay products inside the chunk (row by row: exact zeros and signs), and from the state to each row (``carry``)."""
+    mask, carry, n = work.mask, work.carry, decay.size
+    mask[:] = 0
+    for s in range(count):
+        i = count - 1 - s if upper else s
+        here, before = i * CHUNK, (i + 1) * CHUNK if upper else (i - 1) * CHUNK
+        if s > 0:
+            factor = decay[first + i + 1] if upper else decay[first + i]
+            scale_row(mask, before, mask, here, CHUNK, factor)
+        mask[here + i] = 1
+    edge = first + count if upper else first
+    entry = decay[edge] if 0 < edge < n else decay.dtype.type(1)
+    column = count - 1 if upper else 0
+    for i in range(count):
+        carry[i] = entry * mask[i * CHUNK + column]
+
+
+@njit(nogil=True, cache=True)
+def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass, first):  # type: ignore[no-untyped-def]
+    """ROWS rows of the result, from row i of the chunk on."""
+    F, S, Z, sums, carry = work.F, work.S, work.Y, work.sums, work.carry
+    V, r, k = lanes_of(F), work.G.size // CHUNK, Y.shape[1]
+    W, columns = 2 * V, rounded(k, 2 * V)
+    sums[:] = 0
+    rows = min(ROWS, count - i)
+    if started:
+        multiply(F, i * r, r, 1, states, state, r, Z, 0, columns, W, k, rank, True)
+        dot_rows(F, i * r, r, states, state + r * columns, sums, r)
+        if not unit:
+            for row in range(rows):
+                scale_row(Z, row * columns, Z, row * columns, columns, carry[i + row])
+                scale_row(sums, row * V, sums, row * V, V, carry[i + row])
+    begin, end = (i, count) if upper else (0, i + rows)
+    multiply_masked(F, i * r, r, work.transposed, r, work.mask, i * CHUNK, S, CHUNK, sums, begin, end, rank)
+    multiply(S, begin, CHUNK, 1, work.X, begin * W, CHUNK, Z, 0, columns, W, k, end - begin, not started)
+    for row in range(rows):
+        scale_row(Z, row * columns, Y, (first + i + row) * k, k, 1)
+        mass[first + i + row] = total(sums, row)
+
+
+@njit(nogil=True, cache=True)
+def _advance(work, count, rank, k, upper, unit, states, state):  # type: ignore[no-untyped-def]
+    """The state past the chunk: decayed, plus the chunk's own sum."""
+    G, X, mask = work.G, work.X, work.mask
+    r, V = G.size // CHUNK, lanes_of(G)
+    W, columns = 2 * V, rounded(k, 2 * V)
+    last = 0 if upper else (count - 1) * CHUNK
+    if not unit:
+        scale_row(states, state, states, state, r * (columns + 1), work.carry[last // CHUNK])
+        for q in range(0, columns, W):
+            for j in range(count):
+                place = q * CHUNK + j * W
+                scale_row(X, place, X, place, W, mask[last + j])
+    for f in range(0, rank, ROWS):
+        multiply(G, f, 1, r, X, 0, CHUNK, states, state + f * W, W, r * W, k, count, False)
+    moment = states[state + r * columns : state + r * columns + r]
+    for j in range(count):
+        weight = mask[last + j]
+        for f in range(r):
+            moment[f] += weight * G[j * r + f]
+
+
+@njit(nogil=True, cache=True)
+def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started, outputs, Y, mass, work):  # type: ignore[no-untyped-def]
+    """The chunks ``begin ... end`` in the order of the recurrence; their rows of the result too if ``outputs``."""
+    n, rank = F.shape
+    k, r, chunks = X.shape[1], work.G.size // CHUNK, (n + CHUNK - 1) // CHUNK
+    for c in range(begin, end):
+        first = (chunks - 1 - c if upper else c) * CHUNK
+        count = min(CHUNK, n - first)
+        pack_rows(G, first, count, work.G, r, CHUNK)
+        pack_panels(X, first, count, work.X, CHUNK)
+        if not unit:
+            _set_mask(decay, first, count, upper, work)
+        if outputs:
+            pack_rows(F, first, count, work.F, r, rounded(count, ROWS))
+            transpose_panels(work.G, r, rank, count, work.transposed)
+            for i in range(0, count, ROWS):
+                _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass, first)
+        if c + 1 < chunks:
+            _advance(work, count, rank, k, upper, unit, states, state)
+        started = True
+
+
+@njit(nogil=True, cache=True)
+def _group(chunks, groups, g):  # type: ignore[no-untyped-def]
+    """The first chunk of group g."""
+    return chunks * g // groups
+
+
+@njit(nogil=True, cache=True)
+def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs, Y, mass):  # type: ignore[no-untyped-def]
+    """Tasks are (head, group). Without ``outputs``, a group's own state becomes the next group's."""
+    work = _new_scratch(F, X)
+    if unit:
+        _set_mask(decay[0, :0], 0, 0, upper, work)
+        for i in range(CHUNK):
+            for j in range(CHUNK):
+                work.mask[i * CHUNK + j] = j >= i if upper else j <= i
+    chunks, size = (F.shape[1] + CHUNK - 1) // CHUNK, states.size // (F.shape[0] * groups)
+    for task in range(begin, end):
+        h, g = task // groups, task % groups
+        if not outputs and g + 1 == groups:
+            continue
+        state = (task if outputs else task + 1) * size
+        rates = decay[h if decay.shape[0] > 1 else 0]
+        first, last = _group(chunks, groups, g), _group(chunks, groups, g + 1)
+        started = outputs and g > 0
+        _run_chunks(F[h], G[h], X[h], rates, upper, unit, first, last, states, state, started, outputs, Y[h], mass[h], work)
+
+
+@njit(nogil=True, cache=True)
+def _prefix(n, decay, upper, groups, states, head, size):  # type: ignore[no-untyped-def]
+    """Turn the groups' own states into the states they start from."""
+    chunks = (n + CHUNK - 1) // CHUNK
+    for g in range(1, groups - 1):
+        first, last = _group(chunks, groups, g) * CHUNK, _group(chunks, groups, g + 1) * CHUNK
+        factor = decay.dtype.type(1)
+        for c in range(first, last):
+            factor *= decay[chunks * CHUNK - c] if upper else decay[c]
+        here = (head * groups + g) * size
+        for i in range(size):
+            states[here + size + i] += factor * states[here + i]
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, Y, mass):  # type: ignore[no-untyped-def]
+    heads, n = F.shape[0], F.shape[1]
+    tasks = heads * groups
+    if groups > 1:
+        for w in prange(workers):
+            _run_tasks(F, G, X, decay, upper, unit, groups, tasks * w // workers, tasks * (w + 1) // workers, states, False, Y, mass)
+        for h in range(heads):
+            _prefix(n, decay[h if decay.shape[0] > 1 else 0], upper, groups, states, h, states.size // tasks)
+    for w in prange(workers):
+        _run_tasks(F, G, X, decay, upper, unit, groups, tasks * w // workers, tasks * (w + 1) // workers, states, True, Y, mass)
+
+
+@njit(nogil=True, cache=True)
+def _run_serial(F, G, X, decay, upper, unit, states, Y, mass):  # type: ignore[no-untyped-def]
+    _run_tasks(F, G, X, decay, upper, unit, 1, 0, F.shape[0], states, True, Y, mass)
+
+
+@njit(nogil=True, cache=True)
+def _new_states(F, X, groups):  # type: ignore[no-untyped-def]
+    V = lanes_of(F)
+    size = padded_rank(F.shape[2], V) * (rounded(X.shape[2], 2 * V) + 1)
+    return scratch(F.shape[0] * groups * size, F)
+
+
+def causal_hadamard(
+    F: np.ndarray, G: np.ndarray, X: np.ndarray, decay: np.ndarray, upper: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    heads, n, rank = F.shape
+    k = X.shape[2]
+    Y, mass = np.empty((heads, n, k), F.dtype), np.empty((heads, n), F.dtype)
+    if heads * n == 0:
+        return Y, mass
+    unit = bool((decay[:, 1:] == 1).all())
+    work = heads * n * (2 * rank * k + CHUNK * (rank + k))
+    threads = get_num_threads()
+    if threads == 1 or work < _SERIAL_WORK:
+        _run_serial(F, G, X, decay, upper, unit, _new_states(F, X, 1), Y, mass)
+        return Y, mass
+    chunks = -(-n // CHUNK)
+    groups = 1 if heads % threads == 0 or heads >= 4 * threads else min(chunks, _GROUPS_PER_THREAD * threads)
+    workers = min(threads, heads * groups)
+    _run_parallel(F, G, X, decay, upper, unit, groups, workers, _new_states(F, X, groups), Y, mass)
+    return Y, mass

@@ -1,0 +1,237 @@
+"""Fused products with M * (F G^T), M Toeplitz, and their gradients: masked attention without the n x r x k array.
+
+    Y = sum_r diag(F_r) M diag(G_r) X,   columns of the transform: pairs (r, c) of a feature and a column of X.
+
+The first stage of the FFT makes the columns G_jr X_jc, the last one contracts them with F_ir: they exist in one scratch of h rows. One
+complex signal per lane carries two values of one index ("pairs") at one value of the other ("blocks" of V lanes). Either index may
+be the lanes, since Y_c, X_c and F_r, G_r play symmetric parts; the choice that wastes fewer lanes is taken:
+
+    lanes are columns    signal pairs(G) (x) block(X),   Y block += pair(F) . signal         (a sum over pairs)
+    lanes are features   signal pairs(X) (x) block(G),   Y pair  += block(F) . signal        (a sum over lanes)
+
+The gradients of <P, Y> need two signals, M (G (x) X) and M^T (F (x) P), in one walk: at the innermost stage their spectra also meet in
+the gradient of the table, sum over all columns of FFT(F (x) P) conj FFT(G (x) X), of which the real part of the inverse transform
+counts both values of every pair and no cross term.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from .convolution import block_widths, compiled, correlate_multiply, gather_offsets, multiply, scratch, share
+from .fft_plan import GAP, Plan
+from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
+
+# A sum over lanes costs a little more than a sum over pairs.
+FEATURE_LANES_COST = 1.1
+TILE = 32
+
+
+@njit(nogil=True, cache=True)
+def _pack(worker, workers, A, packed):
+    """Columns of A (batch, n, columns) in groups: packed (batch, groups, h, width), padded with zeros."""
+    (_, n, columns), (batch, groups, h, width) = A.shape, packed.shape
+    for begin in range(worker * TILE, h, workers * TILE):
+        for b in range(batch):
+            for g in range(groups):
+                for i in range(begin, min(begin + TILE, h)):
+                    for lane in range(width):
+                        c = g * width + lane
+                        packed[b, g, i, lane] = A[b, i, c] if i < n and c < columns else 0
+
+
+@njit(nogil=True, cache=True)
+def _unpack(worker, workers, totals, A):
+    """A = the sum over parts of totals (parts, batch, groups, h, width), the inverse of `_pack`."""
+    (batch, n, columns), (parts, _, groups, _, width) = A.shape, totals.shape
+    for begin in range(worker * TILE, n, workers * TILE):
+        for b in range(batch):
+            for g in range(groups):
+                for i in range(begin, min(begin + TILE, n)):
+                    for lane in range(min(width, columns - g * width)):
+                        total = totals[0, b, g, i, lane]
+                        for part in range(1, parts):
+                            total += totals[part, b, g, i, lane]
+                        A[b, i, g * width + lane] = total
+
+
+def _hadamard_tasks(
+    worker, workers, lanes, legs, stages, twiddles, spectrum, features, pairs, blocks, left, totals, rows):
+    """One task: one block of Y (or pair, if lanes are features) of one batch entry, and a part of the sum over the other index."""
+    (parts, batch, owned, _, _), stride = totals.shape, stages[1, 1]
+    summed = blocks.shape[1] if features else pairs.shape[1]
+    for task in range(worker, parts * batch * owned, workers):
+        part, b, own = task // (batch * owned), task // owned % batch, task % owned
+        table, total = spectrum[b % len(spectrum)], totals[part, b, own]
+        for other in range(part, summed, parts):
+            pair, block = (own, other) if features else (other, own)
+            for half in range(2):
+                enter_outer(lanes, legs, half, pairs[b, pair], blocks[b, block], rows, 0, stride, twiddles)
+                multiply(lanes, rows, stages, twiddles, table[half])
+                if features:
+                    leave_to_pairs(lanes, legs, half, left[b, block], total, rows, 0, stride, twiddles)
+                else:
+                    leave_to_block(lanes, legs, half, left[b, pair], total, rows, 0, stride, twiddles)
+
+
+def _hadamard(lanes, legs, stages, twiddles, spectrum, features, first, second, third, pairs, blocks, left, totals, Y, rows):
+    workers = len(rows)
+    for worker in prange(workers):
+        _pack(worker, workers, first, pairs)
+        _pack(worker, workers, second, blocks)
+        _pack(worker, workers, third, left)
+    for worker in prange(workers):
+        _hadamard_tasks(
+            lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left, totals, rows[worker]
+        )
+    for worker in prange(workers):
+        _unpack(worker, workers, totals, Y)
+
+
+@njit(nogil=True, cache=True)
+def _pullback_tasks(
+    lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left_pairs, left_blocks, d_pairs,
+    d_blocks, d_left, d_spectrum, rows,
+):  # fmt: skip
+    """One task: every so many blocks and pairs of one batch entry; it owns a slice of each total."""
+    (batch, groups, _, _), block_parts, pair_parts, stride = blocks.shape, len(d_pairs), len(d_blocks), stages[1, 1]
+    signal = stages[0, 0] * (stride + GAP)
+    for task in range(worker, batch * block_parts * pair_parts, workers):
+        b, u, v = task // (block_parts * pair_parts), task // pair_parts % block_parts, task % pair_parts
+        table, total = spectrum[b % len(spectrum)], d_spectrum[b, u * pair_parts + v]
+        for block in range(u, groups, block_parts):
+            right_block, left_block, d_block = blocks[b, block], left_blocks[b, block], d_blocks[v, b, block]
+            for pair in range(v, pairs.shape[1], pair_parts):
+                right_pair, left_pair, d_pair = pairs[b, pair], left_pairs[b, pair], d_pairs[u, b, pair]
+                for half in range(2):
+                    enter_outer(lanes, legs, half, right_pair, right_block, rows, 0, stride, twiddles)
+                    enter_outer(lanes, legs, half, left_pair, left_block, rows, signal, stride, twiddles)
+                    correlate_multiply(lanes, rows, signal, stages, twiddles, table[half], total[half])
+                    if features:
+                        leave_to_block(lanes, legs, half, left_pair, d_left[v, b, block], rows, 0, stride, twiddles)
+                    else:
+                        leave_to_pairs(lanes, legs, half, left_block, d_left[u, b, pair], rows, 0, stride, twiddles)
+                    leave_to_both(
+                        lanes, legs, half, right_pair, right_block, d_pair, d_block, rows, signal, stride, twiddles
+                    )
+
+
+def _pullback(
+    lanes, legs, stages, twiddles, spectrum, features, first, second, third, fourth, pairs, blocks, left_pairs, left_blocks,
+    d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third, rows,
+):  # fmt: skip
+    workers = len(rows)
+    for worker in prange(workers):
+        _pack(worker, workers, first, pairs)
+        _pack(worker, workers, second, blocks)
+        _pack(worker, workers, third, left_pairs)
+        _pack(worker, workers, fourth, left_blocks)
+    for worker in prange(workers):
+        _pullback_tasks(
+            lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left_pairs, left_blocks,
+            d_pairs, d_blocks, d_left, d_spectrum, rows[worker],
+        )  # fmt: skip
+    for worker in prange(workers):
+        _unpack(worker, workers, d_pairs, d_first)
+        _unpack(worker, workers, d_blocks, d_second)
+        _unpack(worker, workers, d_left, d_third)
+
+
+def _groups(columns: int, width: int) -> int:
+    return -(-columns // width)
+
+
+def _lanes_are_features(r: int, k: int, lanes: int) -> bool:
+    by_columns = _groups(r, 2) * _groups(k, lanes)
+    return FEATURE_LANES_COST * _groups(k, 2) * _groups(r, lanes) < by_columns
+
+
+def _parts(tasks: int, most: int, workers: int) -> int:
+    """In how many parts to cut each of `tasks` independent tasks, so that all workers are busy."""
+    return 1 if tasks % workers == 0 or tasks >= 4 * workers else min(most, workers)
+
+
+def hadamard(
+    plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any], X: NDArray[Any], /
+) -> NDArray[Any]:
+    """Y = (M * (F G^T)) X = sum_r diag(F_r) M diag(G_r) X.
+
+    Parameters
+    ----------
+    plan, spectrum : of M (m, n), see `convolution.product`.
+    F, G, X : (batch, m, r), (batch, n, r), (batch, n, k).
+
+    Returns
+    -------
+    Y (batch, m, k) in the dtype of the plan. Cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 2 V h per thread.
+    """
+    (batch, _, r), k = G.shape, X.shape[2]
+    Y = np.zeros((batch, plan.m, k), plan.dtype)
+    if Y.size == 0 or r == 0:
+        return Y
+    lanes, legs, dtype = block_widths(plan)[0], plan.radices[0], plan.dtype
+    F, G, X = (np.ascontiguousarray(A, dtype) for A in (F, G, X))
+    features = _lanes_are_features(r, k, lanes)
+    of_pairs, of_blocks = (k, r) if features else (r, k)
+    pairs = np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype)
+    blocks = np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype)
+    left, owned = (np.empty_like(blocks), pairs) if features else (np.empty_like(pairs), blocks)
+    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1])
+    tasks = batch * owned.shape[1]
+    parts = _parts(tasks, left.shape[1], workers)
+    workers = min(workers, tasks * parts)
+    rows = scratch(workers, plan.scratch_rows, lanes, dtype)
+    totals = np.zeros((parts, *owned.shape), dtype)
+    run = compiled(_hadamard, lanes, legs, dtype, (1, 3, 0, 3, 3, 3), (4, 4, 4, 5, 3, 2), parallel=True)
+    first, second = (X, G) if features else (G, X)
+    given = (plan.stages, plan.twiddles, spectrum, int(features), first, second, F)
+    run((0,) * lanes, (0,) * legs, *given, pairs, blocks, left, totals, Y, rows)
+    return Y
+
+
+def hadamard_pullback(
+    plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any], X: NDArray[Any], P: NDArray[Any], /
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Gradients of <P, (M * (F G^T)) X> for F, G, X and the table of offsets of M.
+
+    Parameters
+    ----------
+    plan, spectrum : of M (m, n), see `convolution.product`.
+    F, G, X, P : (batch, m, r), (batch, n, r), (batch, n, k), (batch, m, k).
+
+    Returns
+    -------
+    dF, dG, dX, d offsets (D, m+n-1), where D = len(spectrum); gradients of a table shared by the batch are added. Exact; cost
+    O(batch r k h log h), memory O(batch h (r + k)) and scratch 4 V h per thread.
+    """
+    (batch, _, r), k, D = G.shape, X.shape[2], len(spectrum)
+    gradients = tuple(np.zeros(A.shape, plan.dtype) for A in (F, G, X))
+    if X.size == 0 or F.size == 0:
+        return *gradients, np.zeros((D, plan.m + plan.n - 1), plan.dtype)
+    lanes, legs, dtype = block_widths(plan)[0], plan.radices[0], plan.dtype
+    F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
+    dF, dG, dX = gradients
+    features = _lanes_are_features(r, k, lanes)
+    of_pairs, of_blocks = (k, r) if features else (r, k)
+    pairs, left_pairs = (np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype) for _ in range(2))
+    blocks, left_blocks = (np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype) for _ in range(2))
+    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1], signals=2)
+    block_parts = _parts(batch, blocks.shape[1], workers)
+    pair_parts = min(pairs.shape[1], -(-workers // (batch * block_parts)))
+    workers = min(workers, batch * block_parts * pair_parts)
+    d_pairs, d_blocks = np.zeros((block_parts, *pairs.shape), dtype), np.zeros((pair_parts, *blocks.shape), dtype)
+    d_left = np.zeros_like(d_blocks if features else d_pairs)
+    d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.h), dtype)
+    rows = scratch(workers, 2 * plan.scratch_rows, lanes, dtype)
+    given = (X, G, P, F, dX, dG) if features else (G, X, F, P, dG, dX)
+    run = compiled(_pullback, lanes, legs, dtype, (1, 3, 0, 3, 3, 3, 3), (4, 4, 4, 4, 5, 5, 5, 4, 3, 3, 3, 2), parallel=True)
+    run(
+        (0,) * lanes, (0,) * legs, plan.stages, plan.twiddles, spectrum, int(features), *given[:4], pairs, blocks, left_pairs, left_blocks,
+        d_pairs, d_blocks, d_left, d_spectrum, *given[4:], dF, rows,
+    )  # fmt: skip
+    return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)

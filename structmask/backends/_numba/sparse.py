@@ -1,0 +1,61 @@
+"""Products with sparse matrices, one task a block of rows: row sums are sequential, so results never change."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+SERIAL_WORK = 200_000  # multiplications below which one thread is faster than waking others
+
+
+def csr_product(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, X: np.ndarray, rows: int) -> np.ndarray:
+    """Sparse (rows, n) in CSR form times X (B, n, k); data (D, nnz), D in {1, B}: one set of entries, or one a head."""
+    Y = np.zeros((X.shape[0], rows, X.shape[2]), X.dtype)
+    serial = indices.size * X.shape[0] * X.shape[2] < SERIAL_WORK
+    run = _csr_serial if serial else _csr_parallel
+    run(indptr, indices, data, X, Y, _balanced(indptr, 1 if serial else 4 * get_num_threads()))
+    return Y
+
+
+def sampled_product(indptr: np.ndarray, indices: np.ndarray, F: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Entries (B, nnz) of F G^T at the positions of a CSR pattern; F (B, m, r), G (B, n, r)."""
+    values = np.empty((F.shape[0], indices.size), F.dtype)
+    _sample(indptr, indices, F, G, values, _balanced(indptr, 4 * get_num_threads()))
+    return values
+
+
+def _balanced(indptr: np.ndarray, parts: int) -> np.ndarray:
+    """Row boundaries of parts with about equal numbers of stored entries."""
+    targets = np.linspace(0, indptr[-1], parts + 1)
+    bounds = np.searchsorted(indptr, targets).astype(np.int64)
+    bounds[0], bounds[-1] = 0, indptr.size - 1
+    return bounds
+
+
+def _csr(indptr, indices, data, X, Y, bounds):  # type: ignore[no-untyped-def]
+    parts = bounds.size - 1
+    for task in prange(X.shape[0] * parts):
+        b, part = task // parts, task % parts
+        for i in range(bounds[part], bounds[part + 1]):
+            for position in range(indptr[i], indptr[i + 1]):
+                j, a = indices[position], data[b % data.shape[0], position]
+                for c in range(X.shape[2]):
+                    Y[b, i, c] += a * X[b, j, c]
+
+
+_csr_parallel = njit(parallel=True, nogil=True, cache=True)(_csr)
+_csr_serial = njit(nogil=True, cache=True)(_csr)
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _sample(indptr, indices, F, G, values, bounds):  # type: ignore[no-untyped-def]
+    parts = bounds.size - 1
+    for task in prange(F.shape[0] * parts):
+        b, part = task // parts, task % parts
+        for i in range(bounds[part], bounds[part + 1]):
+            for position in range(indptr[i], indptr[i + 1]):
+                j = indices[position]
+                total = F[b, i, 0] * G[b, j, 0]
+                for r in range(1, F.shape[2]):
+                    total += F[b, i, r] * G[b, j, r]
+                values[b, position] = total

@@ -1,0 +1,216 @@
+"""Arrays at the public boundary: where they live, their precision, and how they get elsewhere.
+
+An array's *home* is the library that holds it ("numpy", "cupy", or another array-API namespace), told from the name
+of its type's module so that no library is imported merely to look at an array. Its *precision* is "float32" or
+"float64", whether it is real or complex.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.sparse
+
+from structmask.backends.config import BackendError, get_backend
+
+Array: TypeAlias = Any  # an array of any array-API library
+Namespace: TypeAlias = Any  # the module that makes such arrays
+
+_INEXACT = ("float32", "float64", "complex64", "complex128")
+_PRECISION = {"float32": "float32", "float64": "float64", "complex64": "float32", "complex128": "float64"}
+_COMPLEX = {"float32": "complex64", "float64": "complex128"}
+
+
+def home(x: object) -> str:
+    """Name of the library an array lives in; host data of other kinds (lists, scalars, scipy.sparse) is "numpy"."""
+    root = type(x).__module__.partition(".")[0]
+    if root in ("cupy", "cupyx"):
+        return "cupy"
+    if root in ("numpy", "scipy", "builtins") or not hasattr(x, "__array_namespace__"):
+        return "torch" if root == "torch" else "numpy"
+    return root
+
+
+def namespace(x: Array) -> Namespace:
+    """The module whose functions take this array."""
+    return namespace_called(home(x))
+
+
+def namespace_called(name: str) -> Namespace:
+    """The module of a home."""
+    return np if name == "numpy" else importlib.import_module(name)
+
+
+def is_sparse(x: object) -> bool:
+    """Whether x is a scipy.sparse or cupyx.scipy.sparse array or matrix."""
+    return scipy.sparse.issparse(x) or ".sparse" in type(x).__module__ and home(x) == "cupy"
+
+
+def dtype_name(x: Any) -> str:
+    """Name of an array's dtype ("float32", "complex128", "int64", ...), the same in every library."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def is_complex(x: Any) -> bool:
+    """Whether an array or a Python scalar is complex."""
+    return isinstance(x, complex) or (hasattr(x, "dtype") and dtype_name(x).startswith("complex"))
+
+
+def precision(x: Any) -> str:
+    """The "float32" or "float64" in which an array's numbers are held."""
+    return _PRECISION[dtype_name(x)]
+
+
+def dtype_of(precision: str, *, complex_: bool) -> str:
+    """Name of the real or complex dtype of a precision."""
+    return _COMPLEX[precision] if complex_ else precision
+
+
+def unit_roundoff(precision: str) -> float:
+    """Largest relative error of rounding to nearest in a precision."""
+    return float(np.finfo(precision).eps) / 2
+
+
+def cast(x: Array, dtype: str) -> Array:
+    """An array in the dtype of that name; the array itself when it has it already."""
+    if dtype_name(x) == dtype:
+        return x
+    if is_sparse(x):
+        return x.astype(dtype)
+    xp = namespace(x)
+    return xp.asarray(x, dtype=getattr(xp, dtype))
+
+
+def cast_precision(x: Array, precision: str) -> Array:
+    """An array in another precision, real or complex as before."""
+    return cast(x, dtype_of(precision, complex_=is_complex(x)))
+
+
+def move(x: Array, target: str) -> Array:
+    """An array (or sparse matrix) in another home: the only place where anything is transferred."""
+    source = home(x)
+    if source == target:
+        return x
+    if target == "cupy":
+        return _to_cupy(x)
+    if target == "numpy":
+        return to_numpy(x)
+    if source == "numpy":
+        return importlib.import_module(target).asarray(x)
+    msg = f"cannot move an array from {source} to {target}; pass it through structmask.to_numpy first"
+    raise BackendError(msg)
+
+
+def _to_cupy(x: Array) -> Array:
+    import cupy
+
+    if scipy.sparse.issparse(x):
+        import cupyx.scipy.sparse
+
+        return cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(x))
+    return cupy.asarray(x)
+
+
+def to_numpy(x: Array, /) -> Array:
+    """An array of any library as a NumPy array on the host (scipy.sparse for a sparse one).
+
+    Parameters
+    ----------
+    x : array
+        NumPy, CuPy, array-API, torch or any array that exports DLPack. A NumPy array comes back as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import to_numpy
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    if hasattr(x, "get") and home(x) == "cupy":
+        return x.get()
+    if home(x) == "torch":
+        return x.detach().cpu().numpy()
+    if isinstance(x, np.ndarray) or scipy.sparse.issparse(x):
+        return x
+    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+
+
+def as_array(x: Any, what: str) -> Array:
+    """A dense array of a supported dtype, where it lives; integers and booleans become float64.
+
+    Raises TypeError for tensors, sparse matrices and other dtypes; `what` names the argument in the message.
+    """
+    if home(x) == "torch":
+        msg = f"{what} is a torch tensor; use structmask.adapters.torch, which keeps gradients, or pass x.numpy()"
+        raise TypeError(msg)
+    if is_sparse(x):
+        msg = f"{what} is a sparse matrix; wrap it as structmask.Sparse(x), or pass x.toarray()"
+        raise TypeError(msg)
+    if home(x) == "numpy":
+        x = np.asarray(x)
+    return as_inexact(x, what)
+
+
+def as_operand(x: Any, what: str) -> Array:
+    """As `as_array`, and where the backend in force wants it."""
+    return settle(as_array(x, what), what)
+
+
+def as_inexact(x: Array, what: str) -> Array:
+    """A dense or sparse array as float32, float64 or complex; integers and booleans become float64."""
+    name = dtype_name(x)
+    if name in _INEXACT:
+        return x
+    if name == "bool" or name.startswith(("int", "uint")):
+        return cast(x, "float64")
+    msg = f"{what} has dtype {name}; structmask computes in float32, float64, complex64 and complex128: cast it to one of them"
+    raise TypeError(msg)
+
+
+def settle(x: Array, what: str) -> Array:
+    """An array where the backend in force wants it: host arrays move to an explicit "cupy", the reverse raises."""
+    backend = get_backend()
+    if backend == "cupy":
+        return move(x, "cupy") if home(x) == "numpy" else x
+    if backend != "auto" and home(x) == "cupy":
+        msg = f"{what} lives on the GPU but the backend in force is {backend!r}; pass structmask.to_numpy(x), or set_backend('auto')"
+        raise BackendError(msg)
+    return x
+
+
+def common_home(arrays: Iterable[Array], what: str) -> str | None:
+    """The one home of several arrays, None if there are none; raises BackendError if they are mixed."""
+    homes = sorted({home(x) for x in arrays})
+    if len(homes) > 1:
+        msg = f"{what} live in different places ({' and '.join(homes)}); move them to one: matrix.to('cupy'), or structmask.to_numpy(x)"
+        raise BackendError(msg)
+    return homes[0] if homes else None
+
+
+def as_arrays(*named: tuple[str, Any]) -> list[Array]:
+    """Several operands settled in one home and promoted to one precision."""
+    arrays = [as_operand(x, what) for what, x in named]
+    common_home(arrays, ", ".join(what for what, _ in named))
+    common = max(precision(x) for x in arrays)
+    return [cast_precision(x, common) for x in arrays]
+
+
+def fft_module(xp: Namespace) -> Any:
+    """The FFT functions to use with a namespace; all of them keep single precision."""
+    if xp is np:
+        import scipy.fft
+
+        return scipy.fft
+    return xp.fft
+
+
+
+
+def as_same_kind(*operands: Array) -> list[Array]:
+    """Arrays of one precision, all complex if one of them is."""
+    if not any(map(is_complex, operands)):
+        return list(operands)
+    return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]

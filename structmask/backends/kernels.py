@@ -1,0 +1,104 @@
+"""The few operations that arrays cannot say well: one entry each, to numba for host arrays, else to the standard form."""
+
+from __future__ import annotations
+
+import math
+import numpy as np
+
+from structmask.backends import _standard
+from structmask.backends.arrays import Array, as_same_kind, dtype_name, home, namespace
+from structmask.backends.config import get_backend
+
+
+def numba_runs(*operands: Array, complex_: bool = False) -> bool:
+    """Whether the numba kernels take these arrays: on the host, all of one dtype, real unless `complex_`."""
+    if get_backend() == "numpy" or any(home(x) != "numpy" for x in operands):
+        return False
+    names = {dtype_name(x) for x in operands}
+    return len(names) == 1 and (complex_ or not names.pop().startswith("complex"))
+
+
+def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:
+    """Y_i = X_i + decay_i Y_{i-1}, or the transposed recurrence; X (..., n, k), decay (..., n)."""
+    X, decay = as_same_kind(X, decay)
+    if numba_runs(X, decay, complex_=True):
+        from structmask.backends._numba.scan import linear_scan as scan
+
+        batch = np.broadcast_shapes(X.shape[:-2], decay.shape[:-1])
+        Y = scan(flat(X, batch, 2), shared(decay, batch, 1), upper)
+        return Y.reshape(*batch, *X.shape[-2:])
+    if not upper:
+        return _standard.linear_scan(X, decay)
+    xp = namespace(X)
+    Y = _standard.linear_scan(xp.flip(X, axis=-2), _standard.reversed_decay(decay))
+    return xp.flip(Y, axis=-2)
+
+
+def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) -> tuple[Array, Array]:
+    """(M * F G^T) X and its row sums for a decay mask M, or its transpose; F, G (..., n, r), X (..., n, k)."""
+    if numba_runs(F, G, X, decay):
+        from structmask.backends._numba.causal import causal_hadamard as chunked
+
+        batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), decay.shape[:-1])
+        Y, mass = chunked(*(flat(a, batch, 2) for a in (F, G, X)), shared(decay, batch, 1), upper)
+        return Y.reshape(*batch, *X.shape[-2:]), mass.reshape(*batch, X.shape[-2])
+    if not upper:
+        return _standard.causal_hadamard(F, G, X, decay)
+    xp = namespace(X)
+    F, G, X = (xp.flip(a, axis=-2) for a in (F, G, X))
+    Y, mass = _standard.causal_hadamard(F, G, X, _standard.reversed_decay(decay))
+    return xp.flip(Y, axis=-2), xp.flip(mass, axis=-1)
+
+
+def csr_product(A: Array, values: Array, X: Array) -> Array:
+    """The sparse matrices (..., m, n) with the pattern of A and stored entries `values` (..., nnz), times X (..., n, k)."""
+    if not numba_runs(values, X, complex_=True):
+        return _standard.csr_product(A, values, X)
+    from structmask.backends._numba.sparse import csr_product as product
+
+    batch = np.broadcast_shapes(values.shape[:-1], X.shape[:-2])
+    Y = product(A.indptr, A.indices, shared(values, batch, 1), flat(X, batch, 2), A.shape[0])
+    return Y.reshape(*batch, A.shape[0], X.shape[-1])
+
+
+def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
+    """The entries (..., nnz) of F G^T at the stored positions of a sparse matrix, `rows` being their rows."""
+    batch = np.broadcast_shapes(F.shape[:-2], G.shape[:-2])
+    if numba_runs(F, G, complex_=True):
+        from structmask.backends._numba.sparse import sampled_product as sample
+
+        return sample(A.indptr, A.indices, flat(F, batch, 2), flat(G, batch, 2)).reshape(*batch, A.indices.shape[0])
+    return _standard.sampled_product(rows, A.indices, F, G)
+
+
+def dense_toeplitz(form: tuple[Array, Array, Array, int], batch: tuple[int, ...], F: Array, G: Array, X: Array) -> Any:
+    """(M * F G^T) X and its row sums by tiles, M a Toeplitz matrix in gather form whose batch is given."""
+    from structmask.backends._numba.dense import dense_toeplitz as tiles
+
+    table, rows, columns, run = form
+    heads = np.broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X)))
+    tables = shared(table.reshape(*batch, table.shape[-1]), heads, 1)
+    Y, mass = tiles(*(flat(a, heads, 2) for a in (F, G, X)), tables, rows, columns, run)
+    return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
+
+
+def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:
+    """(A * F G^T) X and its row sums by tiles, A an array (..., m, n)."""
+    from structmask.backends._numba.dense import dense_array as tiles
+
+    heads = np.broadcast_shapes(*(a.shape[:-2] for a in (A, F, G, X)))
+    Y, mass = tiles(*(flat(a, heads, 2) for a in (F, G, X)), shared(A, heads, 2))
+    return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
+
+
+def flat(a: Array, batch: tuple[int, ...], tail: int) -> Array:
+    """A host array with its batch broadcast and flattened into one leading axis, C-contiguous."""
+    full = np.broadcast_to(a, (*batch, *a.shape[a.ndim - tail :]))
+    return np.ascontiguousarray(full.reshape(math.prod(batch), *full.shape[len(batch) :]))
+
+
+def shared(a: Array, batch: tuple[int, ...], tail: int) -> Array:
+    """As `flat`, but one leading entry only where the array has no batch of its own."""
+    if math.prod(a.shape[: a.ndim - tail]) == 1:
+        return np.ascontiguousarray(a.reshape(1, *a.shape[a.ndim - tail :]))
+    return flat(a, batch, tail)

@@ -1,0 +1,327 @@
+"""The algebra of structured matrices: one plain table of simplifications, each with its one-line proof.
+
+`add`, `elementwise` and `multiply` are what ``+``, ``*`` and ``@`` between matrices call. A rule takes two matrices and
+returns the simpler one, or None if it does not apply; the first that applies wins. Without a rule a sum or a product stays
+a composite, and an elementwise product needs a low-rank factor (the central lemma) or raises TypeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from structmask.backends import arrays
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.causal import Causal
+from structmask.linalg.composite import Product, Scaled, Sum
+from structmask.linalg.elementary import Dense, Diagonal, Sparse
+from structmask.linalg.hadamard import Hadamard
+from structmask.linalg.low_rank import LowRank, constant
+from structmask.linalg.toeplitz import Toeplitz
+
+Rule: TypeAlias = Callable[[Any, Any], StructuredMatrix | None]
+
+
+def add(a: StructuredMatrix, b: Any) -> StructuredMatrix:
+    """a + b for a matrix or a scalar b (added to every entry)."""
+    if _is_scalar(b):
+        return _add_scalar(a, b)
+    _check_operands(a, b, "+")
+    return _first(_SUMS, a, b) or _collect(a, b)
+
+
+def elementwise(a: StructuredMatrix, b: Any) -> StructuredMatrix:
+    """a * b, entry by entry, for a matrix or a scalar b."""
+    if _is_scalar(b):
+        return scale(a, b)
+    _check_operands(a, b, "*")
+    result = _first(_HADAMARD, a, b) or _first(_HADAMARD, b, a)
+    if result is None:
+        msg = (
+            f"{type(a).__name__} * {type(b).__name__} has no fast product: an elementwise product needs a LowRank, Sparse, "
+            "Diagonal or Dense factor or a pair with a rule; multiply their .to_dense() if they are small"
+        )
+        raise TypeError(msg)
+    return result
+
+
+def multiply(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
+    """a @ b, the matrix product."""
+    if a.shape[-1] != b.shape[-2]:
+        msg = f"matmul: {a!r} has {a.shape[-1]} columns but {b!r} has {b.shape[-2]} rows"
+        raise ValueError(msg)
+    _check_batches(a, b)
+    return _first(_PRODUCTS, a, b) or Product(a, b)
+
+
+def divide(a: StructuredMatrix, b: Any) -> StructuredMatrix:
+    """a / b for a scalar b."""
+    if not _is_scalar(b):
+        msg = f"a structured matrix is divided by scalars only, got {type(b).__name__}; use structmask.solve for a linear system"
+        raise TypeError(msg)
+    return scale(a, 1 / b)
+
+
+def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
+    """s * a, absorbed by the generators where the structure is linear in one of them."""
+    s = complex(s) if isinstance(s, complex | np.complexfloating) or _has_imaginary(s) else float(s)
+    match a:
+        case Toeplitz():
+            return Toeplitz(s * a.offsets, levels=a.levels, columns=a.columns)
+        case Dense():
+            return Dense(s * a.a)
+        case Diagonal():
+            return Diagonal(s * a.d)
+        case Sparse():
+            return Sparse(s * a.csr)
+        case LowRank():
+            return LowRank(s * a.left, a.right)
+        case Sum():
+            return Sum(tuple(scale(term, s) for term in a.terms))
+        case Product():
+            return Product(scale(a.left, s), a.right)
+        case Hadamard():
+            return Hadamard(a.mask, LowRank(s * a.low_rank.left, a.low_rank.right))
+        case Scaled():
+            return Scaled(a.matrix, s * a.factor)
+    return Scaled(a, s)
+
+
+# --- sums ----------------------------------------------------------------------------------------------------------------
+
+
+def _add_scalar(a: StructuredMatrix, s: Any) -> StructuredMatrix:
+    if s == 0:
+        return a
+    match a:
+        case Toeplitz():  # f(i - j) + s
+            return Toeplitz(a.offsets + s, levels=a.levels, columns=a.columns)
+        case Dense():
+            return Dense(a.a + s)
+    like = next((x for x in a._leaves() if hasattr(x, "dtype")), None)
+    return add(a, constant(*a.shape[-2:], s, None if like is None else like.data if arrays.is_sparse(like) else like))
+
+
+def _collect(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
+    """One flat sum, in which b joins the first term it simplifies with."""
+    terms = list(a.terms if isinstance(a, Sum) else (a,))
+    for term in b.terms if isinstance(b, Sum) else (b,):
+        for index, own in enumerate(terms):
+            if (joined := _first(_SUMS, own, term)) is not None:
+                terms[index] = joined
+                break
+        else:
+            terms.append(term)
+    return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _toeplitz_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """f(i - j) + g(i - j) = (f + g)(i - j)."""
+    if not _same_grids(a, b):
+        return None
+    return Toeplitz(a.offsets + b.offsets, levels=a.levels, columns=a.columns)
+
+
+def _low_rank_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """A B^T + C D^T = [A C] [B D]^T."""
+    if a.has_sparse_factors or b.has_sparse_factors:
+        return None
+    return LowRank(_beside(a.left, b.left), _beside(a.right, b.right))
+
+
+# --- elementwise products ------------------------------------------------------------------------------------------------
+
+
+def _toeplitz_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """f(i - j) g(i - j) = (f g)(i - j)."""
+    if not _same_grids(a, b):
+        return None
+    return Toeplitz(a.offsets * b.offsets, levels=a.levels, columns=a.columns)
+
+
+def _causal_toeplitz(a: Any, b: Any) -> StructuredMatrix | None:
+    """With one decay for all positions the causal mask is the Toeplitz matrix of decay^s for s >= 0."""
+    if not a.is_constant or b.levels != 1 or b.row_grid != b.column_grid:
+        return None
+    xp, n = arrays.namespace(b.offsets), a.n
+    last = xp.asarray([n - 1])
+    ascending = Causal(n, decay=a.decay)._at(xp.arange(n), 0 * last)  # decay^0, ..., decay^(n-1)
+    table = xp.concat([xp.zeros_like(ascending[..., 1:]), ascending], axis=-1)
+    table = xp.flip(table, axis=-1) if a.upper else table
+    return Toeplitz(arrays.cast_precision(table, arrays.precision(b.offsets)) * b.offsets)
+
+
+def _causal_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Products of decays multiply position by position; a lower and an upper mask meet on the diagonal of ones."""
+    if a.upper != b.upper:
+        xp = arrays.namespace(a.decay) if hasattr(a.decay, "dtype") else np
+        return Diagonal(xp.ones((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.n)))
+    return Causal(a.n, decay=a.decay * b.decay, upper=a.upper)
+
+
+def _low_rank_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """(A B^T) * (C D^T) = (A . C) (B . D)^T with row-wise Kronecker products, taken while the rank stays below the size."""
+    if a.has_sparse_factors or b.has_sparse_factors or a.rank * b.rank > max(1, min(a.shape[-2:])):
+        return None
+    return LowRank(_row_kronecker(a.left, b.left), _row_kronecker(a.right, b.right))
+
+
+def _sparse_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Zero entries stay zero: only the stored ones are multiplied by the entries of b there."""
+    if not b.has_entries or len(b.shape) > 2:
+        return None
+    b = b._placed(a.csr.data)
+    values = arrays.cast_precision(b._at(a._rows, a.csr.indices), arrays.precision(a.csr.data))
+    return Sparse(type(a.csr)((a.csr.data * values, a.csr.indices, a.csr.indptr), shape=a.csr.shape))
+
+
+def _diagonal_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Only the diagonal of b meets a nonzero."""
+    return Diagonal(a.d * arrays.cast_precision(b.diagonal(), arrays.precision(a.d)))
+
+
+def _dense_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """The result has the entries of a dense matrix anyway."""
+    return Dense(a.a * arrays.cast_precision(b._placed(a.a).to_dense(), arrays.precision(a.a)))
+
+
+def _hadamard_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
+    """(M * R) * S = M * (R * S) while R * S stays low-rank."""
+    factor = _low_rank_hadamard(a.low_rank, b)
+    return Hadamard(a.mask, factor) if isinstance(factor, LowRank) else Hadamard(a, b)
+
+
+def _mask_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
+    """The central lemma; of two low-rank factors the one with dense factors is the features."""
+    if isinstance(a, LowRank) and b.has_sparse_factors and not a.has_sparse_factors:
+        a, b = b, a
+    return Hadamard(a, b)
+
+
+def _sum_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """(A + B) * C = A * C + B * C."""
+    first, *others = (elementwise(term, b) for term in a.terms)
+    for other in others:
+        first = add(first, other)
+    return first
+
+
+def _scaled_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """(s A) * B = s (A * B)."""
+    return scale(elementwise(a.matrix, b), a.factor)
+
+
+# --- matrix products -----------------------------------------------------------------------------------------------------
+
+
+def _low_rank_product(a: Any, b: Any) -> StructuredMatrix | None:
+    """L R^T B = L (B^T R)^T."""
+    return None if a.has_sparse_factors else LowRank(a.left, b.transpose() @ a.right)
+
+
+def _product_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
+    """A L R^T = (A L) R^T."""
+    return None if b.has_sparse_factors else LowRank(a @ b.left, b.right)
+
+
+_SUMS: tuple[tuple[type, type, Rule], ...] = (
+    (Toeplitz, Toeplitz, _toeplitz_sum),
+    (LowRank, LowRank, _low_rank_sum),
+    (Dense, Dense, lambda a, b: Dense(a.a + b.a)),  # entries add
+    (Diagonal, Diagonal, lambda a, b: Diagonal(a.d + b.d)),  # diagonals add
+    (Sparse, Sparse, lambda a, b: Sparse(a.csr + b.csr)),  # patterns merge
+)
+
+_HADAMARD: tuple[tuple[type, type, Rule], ...] = (
+    (Diagonal, StructuredMatrix, _diagonal_hadamard),
+    (Dense, StructuredMatrix, _dense_hadamard),
+    (Sparse, StructuredMatrix, _sparse_hadamard),
+    (Toeplitz, Toeplitz, _toeplitz_hadamard),
+    (Causal, Toeplitz, _causal_toeplitz),
+    (Causal, Causal, _causal_hadamard),
+    (LowRank, LowRank, _low_rank_hadamard),
+    (Hadamard, LowRank, _hadamard_low_rank),
+    (StructuredMatrix, LowRank, _mask_low_rank),
+    (Hadamard, StructuredMatrix, lambda a, b: Hadamard(elementwise(a.mask, b), a.low_rank)),  # * is associative
+    (Scaled, StructuredMatrix, _scaled_hadamard),
+    (Sum, StructuredMatrix, _sum_hadamard),
+)
+
+_PRODUCTS: tuple[tuple[type, type, Rule], ...] = (
+    (Dense, Dense, lambda a, b: Dense(a.a @ b.a)),  # the definition
+    (Diagonal, Diagonal, lambda a, b: Diagonal(a.d * b.d)),  # diagonals multiply
+    (Diagonal, Dense, lambda a, b: Dense(a.d[..., :, None] * b.a)),  # rows are scaled
+    (Dense, Diagonal, lambda a, b: Dense(a.a * b.d[..., None, :])),  # columns are scaled
+    (Sparse, Sparse, lambda a, b: Sparse(a.csr @ b.csr)),  # sparse times sparse is sparse
+    (LowRank, StructuredMatrix, _low_rank_product),
+    (StructuredMatrix, LowRank, _product_low_rank),
+)
+
+
+# --- helpers -------------------------------------------------------------------------------------------------------------
+
+
+def _first(rules: tuple[tuple[type, type, Rule], ...], a: Any, b: Any) -> StructuredMatrix | None:
+    for left, right, rule in rules:
+        if isinstance(a, left) and isinstance(b, right) and (result := rule(a, b)) is not None:
+            return result
+    return None
+
+
+def _is_scalar(b: Any) -> bool:
+    return isinstance(b, int | float | complex | np.number | np.bool) or getattr(b, "shape", None) == ()
+
+
+def _has_imaginary(s: Any) -> bool:
+    return hasattr(s, "dtype") and arrays.is_complex(s)
+
+
+def _check_operands(a: StructuredMatrix, b: Any, operator: str) -> None:
+    if not isinstance(b, StructuredMatrix):
+        raise TypeError(_not_a_matrix(b, operator))
+    if a.shape[-2:] != b.shape[-2:]:
+        msg = f"{operator} needs matrices of one shape, got {a!r} and {b!r}"
+        raise ValueError(msg)
+    _check_batches(a, b)
+
+
+def _check_batches(a: StructuredMatrix, b: StructuredMatrix) -> None:
+    try:
+        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        msg = f"batch dimensions {a.shape[:-2]} and {b.shape[:-2]} do not broadcast"
+        raise ValueError(msg) from None
+    leaves = [x for matrix in (a, b) for x in matrix._leaves() if hasattr(x, "dtype")]
+    arrays.common_home(leaves, "the generators of two matrices")
+
+
+def _not_a_matrix(b: Any, operator: str) -> str:
+    kind = type(b).__name__
+    if arrays.is_sparse(b):
+        return f"{operator} with a scipy sparse {kind} is ambiguous (its * means the product); wrap it: structmask.Sparse(x)"
+    if hasattr(b, "matvec"):
+        return f"{operator} with a {kind} is ambiguous (its * means the product); use M.aslinearoperator() on the other side"
+    if arrays.home(b) == "torch":
+        return f"{operator} with a torch tensor loses its gradient; use structmask.adapters.torch"
+    if hasattr(b, "shape"):
+        return f"{operator} with an array is ambiguous; wrap it: Dense(x) for entries (m, n), Diagonal(x) for a diagonal (n,)"
+    return f"unsupported operand for {operator} with a structured matrix: {kind}; use a scalar or a structured matrix"
+
+
+def _same_grids(a: Toeplitz, b: Toeplitz) -> bool:
+    return a.levels == b.levels and a.columns == b.columns and a.row_grid == b.row_grid
+
+
+def _beside(a: Any, b: Any) -> Any:
+    xp = arrays.namespace(a)
+    batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
+    a, b = arrays.as_same_kind(a, b)
+    return xp.concat([xp.broadcast_to(f, (*batch, *f.shape[-2:])) for f in (a, b)], axis=-1)
+
+
+def _row_kronecker(a: Any, b: Any) -> Any:
+    """(..., n, r), (..., n, s) -> (..., n, r s): all products of a column of each."""
+    product = a[..., :, None] * b[..., None, :]
+    return arrays.namespace(a).reshape(product, (*product.shape[:-2], a.shape[-1] * b.shape[-1]))

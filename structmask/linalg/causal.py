@@ -1,0 +1,136 @@
+"""Causal masks with decay: 1-semiseparable matrices, whose product is a linear recurrence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from structmask.backends import arrays, kernels
+from structmask.backends.arrays import Array
+from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.planning import Work
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Causal(StructuredMatrix):
+    """M_ij = prod_{t=j+1..i} decay_t for i >= j, and 0 above the diagonal.
+
+    Parameters
+    ----------
+    n : int
+        Size.
+    decay : float or array (..., n) or (..., 1)
+        Factor of each position (the first is unused), or one factor for all of them; leading axes are a batch. The
+        default 1 gives prefix sums. Zeros reset, negative and complex factors are allowed.
+    upper : bool
+        The transposed matrix: M_ij = prod_{t=i+1..j} decay_t for j >= i.
+
+    Notes
+    -----
+    A product costs 2 n operations a column. It is the recurrence y_i = x_i + decay_i y_{i-1}, stable for |decay| <= 1.
+
+    Examples
+    --------
+    >>> from structmask import Causal
+    >>> Causal(3, decay=0.5).to_dense()
+    array([[1.  , 0.  , 0.  ],
+           [0.5 , 1.  , 0.  ],
+           [0.25, 0.5 , 1.  ]])
+    """
+
+    n: int
+    decay: float | complex | Array = field(default=1.0, kw_only=True)
+    upper: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+            msg = f"Causal needs a size n >= 0, got {self.n!r}"
+            raise ValueError(msg)
+        if isinstance(self.decay, int | float | complex):
+            object.__setattr__(self, "decay", self.decay if isinstance(self.decay, complex) else float(self.decay))
+            return
+        decay = arrays.as_array(self.decay, "Causal(decay)")
+        if decay.ndim and decay.shape[-1] not in (1, self.n):
+            msg = f"Causal({self.n}) needs a scalar decay or one of shape (..., {self.n}) or (..., 1), got {tuple(decay.shape)}"
+            raise ValueError(msg)
+        object.__setattr__(self, "decay", decay)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all positions share one decay, so that the matrix is also Toeplitz."""
+        return isinstance(self.decay, float | complex) or self.decay.ndim == 0 or self.decay.shape[-1] == 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        batch = () if isinstance(self.decay, float | complex) else tuple(self.decay.shape[:-1])
+        return (*batch, self.n, self.n)
+
+    def decays(self, like: Array) -> Array:
+        """The factors (..., n) as an array in the home and precision of another."""
+        xp = arrays.namespace(like)
+        if isinstance(self.decay, float | complex):
+            name = arrays.dtype_of(arrays.precision(like), complex_=isinstance(self.decay, complex))
+            return xp.full((self.n,), self.decay, dtype=getattr(xp, name))
+        return xp.broadcast_to(self.decay, (*self.decay.shape[:-1], self.n))
+
+    def _matmat(self, X: Array) -> Array:
+        return kernels.linear_scan(X, self.decays(X), upper=self.upper)
+
+    def transpose(self) -> Causal:
+        return Causal(self.n, decay=self.decay, upper=not self.upper)
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        """With y_t = x_t + a_t y_{t-1} and R the adjoint recurrence of G, the gradient for a_t is <R_t, conj y_{t-1}>."""
+        xp, a = arrays.namespace(X), self.decays(X)
+        conj = xp.conj if any(map(arrays.is_complex, (a, G, X))) else lambda z: z
+        if self.upper:  # Re <G, M^T X> = Re <conj X, M conj G>
+            G, X = conj(X), conj(G)
+        Y = kernels.linear_scan(X, a, upper=False)
+        R = kernels.linear_scan(G, conj(a), upper=True)
+        inner = xp.sum(R[..., 1:, :] * conj(Y[..., :-1, :]), axis=-1)
+        gradient = xp.concat([xp.zeros_like(inner[..., :1]), inner], axis=-1) if self.n > 1 else xp.zeros_like(R[..., 0])
+        shape = () if isinstance(self.decay, float | complex) else tuple(self.decay.shape)
+        gradient = gradient if shape else xp.sum(gradient)
+        return {"decay": unbroadcast(gradient, shape, complex_=arrays.is_complex(self.decay))}
+
+    def _at(self, i: Array, j: Array) -> Array:
+        xp = arrays.namespace(i)
+        if self.upper:
+            i, j = j, i
+        steps = i - j
+        inside = steps >= 0
+        if self.is_constant:
+            return _power(self.decay, xp.where(inside, steps, xp.zeros_like(steps)), inside)
+        return self._product_between(i, j, inside)
+
+    def _product_between(self, i: Array, j: Array, inside: Array) -> Array:
+        """prod_{t=j+1..i} decay_t by doubling: windows of length 2^b, as many as the binary digits of i - j say."""
+        xp, a = arrays.namespace(i), self.decay
+        i, j, inside = xp.broadcast_arrays(i, j, inside)
+        steps, position = xp.where(inside, i - j, 0), j + 1
+        value = xp.ones((*a.shape[:-1], *i.shape), dtype=a.dtype)
+        window, length = a, 1  # window[t] = product of decays t .. t + length - 1
+        while length < self.n:
+            taken = (steps // length) % 2 == 1
+            index = xp.where(taken, position, 0)
+            factor = xp.reshape(xp.take(window, xp.reshape(index, (-1,)), axis=-1), value.shape)
+            value = value * xp.where(taken, factor, xp.ones_like(factor))
+            position = position + xp.where(taken, length, 0)
+            tail = xp.ones((*a.shape[:-1], length), dtype=a.dtype)
+            window = window * xp.concat([window[..., length:], tail], axis=-1)
+            length *= 2
+        return xp.where(inside, value, xp.zeros_like(value))
+
+    def _work(self, columns: int) -> Work:
+        return Work(scan=2.0 * math.prod(self.shape[:-1]) * columns, calls=1)
+
+
+def _power(decay: float | complex | Array, steps: Array, inside: Array) -> Array:
+    """decay ** steps where inside, 0 elsewhere, with the decay's batch in front."""
+    xp = arrays.namespace(steps)
+    name = "complex128" if isinstance(decay, complex) else "float64"
+    base = xp.asarray(decay, dtype=getattr(xp, name)) if isinstance(decay, float | complex) else decay
+    if base.ndim:
+        base = xp.reshape(base, (*base.shape[:-1], *(1,) * steps.ndim))
+    value = base ** arrays.cast(steps, arrays.dtype_name(base))
+    return xp.where(inside, value, xp.zeros_like(value))

@@ -1,0 +1,88 @@
+"""Circulant embedding: a Toeplitz table as a circulant, diagonal in the Fourier basis.
+
+On each axis the side is at least m + n - 1, so that no difference i - j wraps onto another; sides are rounded up to fast
+lengths. Columns go through in blocks, so that scratch stays small beside the operand.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import scipy.fft
+
+from structmask.backends import _standard, arrays
+from structmask.backends.arrays import Array
+from structmask.linalg.planning import Work
+
+_SCRATCH = 1 << 21  # numbers of scratch that a block of columns may take
+_SAFETY = 4.0  # largest over typical rounding error of a transform, with room to spare
+
+
+class Circulant:
+    """The embedding of one table (*batch, m_1 + n_1 - 1, ...); immutable, its spectra are computed when first used."""
+
+    def __init__(self, offsets: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> None:
+        self.offsets, self.rows, self.columns = offsets, rows, columns
+        self.levels = len(rows)
+        self.batch = tuple(offsets.shape[: -self.levels])
+        self.real = not arrays.is_complex(offsets)
+        sides = zip(rows, columns, strict=True)
+        self.lengths = tuple(int(scipy.fft.next_fast_len(m + n - 1, real=True)) for m, n in sides)
+
+    @cached_property
+    def spectrum(self) -> Array:
+        """Eigenvalues, computed in double precision; half of them for a real table."""
+        exact = _standard.circulant_spectrum(
+            arrays.cast_precision(self.offsets, "float64"), self.columns, self.lengths
+        )
+        return arrays.cast_precision(exact, arrays.precision(self.offsets))
+
+    def product(self, X: Array) -> Array:
+        """The Toeplitz matrix times X (..., n, k)."""
+        if self.real and arrays.is_complex(X):  # a real table acts on real and imaginary parts alike
+            xp, k = arrays.namespace(X), X.shape[-1]
+            parts = self.product(xp.concat([xp.real(X), xp.imag(X)], axis=-1))
+            return parts[..., :k] + 1j * parts[..., k:]
+        xp, step = arrays.namespace(X), self._block(X)
+        blocks = [self._product(X[..., a : a + step]) for a in range(0, X.shape[-1], step)]
+        return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
+
+    def _product(self, X: Array) -> Array:
+        return _standard.circulant_product(
+            self.spectrum, X, self.columns, self.rows, self.lengths, real=self.real and not arrays.is_complex(X)
+        )
+
+    def correlation(self, G: Array, X: Array) -> Array:
+        """Sums of G_i conj(X_j) over all pairs i - j = s and all columns: the gradient of Re <G, M X> for the table."""
+        total, step = None, self._block(X)
+        G, X = arrays.as_same_kind(G, X)
+        for a in range(0, X.shape[-1], step):
+            part = _standard.circulant_correlation(
+                G[..., a : a + step], X[..., a : a + step], self.columns, self.rows, self.lengths
+            )
+            total = part if total is None else total + part
+        return total
+
+    def _block(self, X: Array) -> int:
+        """Columns at a time."""
+        heads = max(math.prod(self.batch), math.prod(X.shape[:-2]))
+        return max(1, _SCRATCH // (max(1, heads) * math.prod(self.lengths)))
+
+    def work(self, columns: int) -> Work:
+        """What a product costs."""
+        N = math.prod(self.lengths)
+        heads = math.prod(self.batch) * (1 if self.real else 2)
+        return Work(fft=5.0 * heads * N * math.log2(max(2, N)) * columns, bytes=16.0 * heads * N * columns, calls=3)
+
+    @cached_property
+    def norm(self) -> float:
+        """Largest 2-norm of a table of the batch."""
+        xp = arrays.namespace(self.offsets)
+        squares = xp.sum(xp.abs(self.offsets) ** 2, axis=tuple(range(-self.levels, 0)))
+        return float(xp.max(squares)) ** 0.5
+
+    def rounding(self, unit: float) -> float:
+        """Absolute error of an entry of a product, relative to the 2-norm of the column (statistical, Schatzman 1996)."""
+        N = math.prod(self.lengths)
+        return _SAFETY * unit * math.sqrt(max(1.0, math.log2(N))) * self.norm / math.sqrt(N)

@@ -1,0 +1,265 @@
+"""The central lemma: if a mask has a fast product, so has its elementwise product with a low-rank matrix.
+
+    (M * (F G^T)) X = sum_r diag(F_r) M diag(G_r) X
+
+Masked attention, its gradients and every `mask * LowRank` go through `masked_product`, the one place where the method is
+chosen. `auto` takes the cheapest by the cost model and then checks, row by row, that rounding cannot have spoilt it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.linalg import hadamard_methods as methods
+from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.causal import Causal
+from structmask.linalg.composite import Scaled, Sum, absolute_rounding
+from structmask.linalg.elementary import Diagonal, Sparse
+from structmask.linalg.hadamard_methods import Result, Sizes
+from structmask.linalg.low_rank import LowRank
+from structmask.linalg.planning import Plan, Work, make_plan
+
+METHODS = ("auto", "dense", "stream", "scan", "sparse", "low_rank", "diagonal", "terms")
+
+_TOLERANCE = {"float32": 5e-6, "float64": 1e-10}  # error of a row, relative to the row, beyond which auto mends it
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Hadamard(StructuredMatrix):
+    """The elementwise product of a mask and a low-rank matrix; ``mask * LowRank(F, G)`` makes it.
+
+    Products, gradients and plans are those of masked linear attention before its rows are normalised.
+    """
+
+    mask: StructuredMatrix
+    low_rank: LowRank
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        batch = np.broadcast_shapes(self.mask.shape[:-2], self.low_rank.shape[:-2])
+        return (*batch, *self.mask.shape[-2:])
+
+    def _matmat(self, X: Array) -> Array:
+        return masked_product(self.mask, self.low_rank.left, self.low_rank.right, X)[0]
+
+    def transpose(self) -> Hadamard:
+        return Hadamard(self.mask.transpose(), self.low_rank.transpose())
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        F = self.low_rank
+        if F.has_sparse_factors:
+            msg = f"the gradient of {self!r} needs dense factors; convert them with .toarray()"
+            raise TypeError(msg)
+        d_mask, left, right = masked_pullback(self.mask, F.left, F.right, G, X)
+        gradients = [
+            unbroadcast(d, tuple(f.shape), complex_=arrays.is_complex(f))
+            for d, f in ((left, F.left), (right, F.right))
+        ]
+        return {"mask": d_mask, "low_rank": dict(zip(("left", "right"), gradients, strict=True))}
+
+    @property
+    def has_entries(self) -> bool:
+        return self.mask.has_entries and self.low_rank.has_entries
+
+    def _at(self, i: Array, j: Array) -> Array:
+        return self.mask._at(i, j) * self.low_rank._at(i, j)
+
+    def _plan(self, columns: int) -> Plan:
+        m, n = self.shape[-2:]
+        sizes = Sizes(math.prod(self.shape[:-2]), m, n, self.low_rank.rank, columns)
+        return plan(self.mask, sizes, home=self._home, precision=arrays.precision(self), sparse=self.low_rank.has_sparse_factors)
+
+    def _work(self, columns: int) -> Work:
+        return self._plan(columns).steps[0].work
+
+    def _absolute_rounding(self, unit: float) -> float:
+        return math.nan if absolute_rounding(self.mask, unit) else 0.0
+
+    def __repr__(self) -> str:
+        return f"{self.mask!r} * {self.low_rank!r}"
+
+
+def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str = "auto") -> Result:
+    """(M * F G^T) X and its row sums.
+
+    Parameters
+    ----------
+    mask : StructuredMatrix (..., m, n)
+    F, G, X : arrays (..., m, r), (..., n, r), (..., n, k)
+        Of one precision and home; nothing may be empty.
+    method : str
+        One of `METHODS` that applies to the mask. Only "auto" promises accuracy row by row; "stream" with a Toeplitz
+        mask is accurate relative to the largest row.
+    """
+    mask = mask._placed(X)
+    features_sparse = arrays.is_sparse(F)
+    if method != "auto":
+        return _run(_checked(method, mask, features_sparse), mask, F, G, X)
+    chosen = plan(
+        mask, Sizes.of(mask, F, G, X), home=arrays.home(X), precision=arrays.precision(X), sparse=features_sparse
+    ).method
+    rounding = absolute_rounding(mask, arrays.unit_roundoff(arrays.precision(X))) if chosen == "stream" else 0.0
+    return _guarded(mask, F, G, X, rounding) if rounding and not features_sparse else _run(chosen, mask, F, G, X)
+
+
+def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
+    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F and for G: three more masked products.
+
+    dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted onto the
+    mask's generators a few features at a time. O(n (r + k)) memory.
+    """
+    xp = arrays.namespace(X)
+    conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
+    F_, G_, X_ = (conj(a) for a in (F, G, X))
+    d_left = masked_product(mask.conj(), P, X_, G_)[0]
+    d_right = masked_product(mask.mH, X_, P, F_)[0]
+    return mask_gradient(mask, F_, G, P, X), d_left, d_right
+
+
+def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> Gradients:
+    """sum_r pullback of the mask for diag(F_r) P and diag(G_r) X, F conjugated already."""
+    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
+    mask = mask._placed(X)
+    if not any(True for _ in mask._leaves()):
+        return {}
+    step = max(1, methods._BLOCK // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
+    total: Gradients | None = None
+    for a in range(0, sizes.r, step):
+        p = F[..., :, a : a + step, None] * P[..., :, None, :]
+        x = G[..., :, a : a + step, None] * X[..., :, None, :]
+        part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
+        total = part if total is None else _added(total, part)
+    return total or {}
+
+
+def _added(a: Gradients, b: Gradients) -> Gradients:
+    return {key: _added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
+
+
+# --- choosing ------------------------------------------------------------------------------------------------------------
+
+
+def applicable(mask: StructuredMatrix, *, sparse: bool = False) -> tuple[str, ...]:
+    """Names of the methods that apply to a mask (to sparse features, if `sparse`)."""
+    if sparse:
+        return ("stream",)
+    own = {Causal: "scan", Sparse: "sparse", Diagonal: "diagonal", Sum: "terms", Scaled: "terms"}
+    extra = own.get(type(mask))
+    if isinstance(mask, LowRank) and not mask.has_sparse_factors:
+        extra = "low_rank"
+    return ("dense", "stream") if extra is None else ("dense", "stream", extra)
+
+
+def plan(mask: StructuredMatrix, sizes: Sizes, *, home: str, precision: str, sparse: bool = False) -> Plan:
+    """The methods that apply to one masked product, cheapest first."""
+    works = [(name, _work(name, mask, sizes, home, precision)) for name in applicable(mask, sparse=sparse)]
+    name = f"{mask!r} * LowRank({sizes.m} x {sizes.n}, rank {sizes.r})"
+    return make_plan(name, sizes.k, works, home=home, precision=precision)
+
+
+def _work(method: str, mask: StructuredMatrix, sizes: Sizes, home: str, precision: str) -> Work:
+    if method != "terms":
+        work: Work = getattr(methods, f"{method}_work")(mask, sizes)
+        return work
+    total = Work()
+    for term in _terms(mask):
+        total = total + plan(term, sizes, home=home, precision=precision).steps[0].work
+    return total
+
+
+def _checked(method: str, mask: StructuredMatrix, sparse: bool) -> str:
+    if method not in METHODS:
+        msg = f"unknown method {method!r}; choose one of {', '.join(map(repr, METHODS))}"
+        raise ValueError(msg)
+    allowed = applicable(mask, sparse=sparse)
+    if method not in allowed:
+        msg = f"method {method!r} does not apply to {mask!r}; 'auto', {', '.join(map(repr, allowed))} do"
+        raise ValueError(msg)
+    return method
+
+
+def _terms(mask: StructuredMatrix) -> tuple[StructuredMatrix, ...]:
+    return mask.terms if isinstance(mask, Sum) else (mask.matrix,) if isinstance(mask, Scaled) else ()
+
+
+def _run(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    if method == "terms":
+        return _run_terms(mask, F, G, X)
+    result: Result = getattr(methods, method)(mask, F, G, X)
+    return result
+
+
+def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """The elementwise product distributes over sums: every term by its own best method."""
+    (Y, mass), *others = (masked_product(term, F, G, X) for term in _terms(mask))
+    for more, mass_more in others:
+        Y, mass = Y + more, mass + mass_more
+    return (mask.factor * Y, mask.factor * mass) if isinstance(mask, Scaled) else (Y, mass)
+
+
+# --- accuracy row by row -------------------------------------------------------------------------------------------------
+
+
+def _guarded(mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: float) -> Result:
+    """The streamed product, with the rows that rounding may have spoilt computed anew.
+
+    A transform's rounding is absolute over a column, so rows much smaller than the largest lose digits. A few such rows are
+    computed densely; if there are many, single precision is carried out in double first.
+    """
+    single = arrays.precision(X) == "float32"
+    if single and math.isnan(rounding):
+        return _in_double(mask, F, G, X)
+    Y, mass = methods.stream(mask, F, G, X)
+    if math.isnan(rounding):
+        return Y, mass
+    rows = _rows_at_risk(F, G, X, Y, mass, rounding, _TOLERANCE[arrays.precision(X)])
+    if not rows.shape[0]:
+        return Y, mass
+    sizes = Sizes.of(mask, F, G, X)
+    if single and rows.shape[0] * sizes.n * (sizes.r + sizes.k) > 8 * sizes.n * sizes.r * sizes.k:
+        return _in_double(mask, F, G, X)
+    return _mended(mask, F, G, X, Y, mass, rows)
+
+
+def _in_double(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    wide = [arrays.cast_precision(a, "float64") for a in (F, G, X)]
+    mask = mask._placed(wide[-1])
+    rounding = absolute_rounding(mask, arrays.unit_roundoff("float64"))
+    result = _guarded(mask, *wide, rounding)  # type: ignore[misc]  # three arrays
+    Y, mass = (arrays.cast_precision(a, "float32") for a in result)
+    return Y, mass
+
+
+def _rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array, rounding: float, tolerance: float) -> Array:
+    """Indices of rows whose expected rounding, in any head, exceeds the tolerance relative to the row."""
+    xp = arrays.namespace(X)
+    f, g, x = (xp.abs(a) for a in (F, G, X))
+    square = xp.matrix_transpose(g * g) @ (x * x)  # (..., r, k): squared norms of the columns that were transformed
+    norms = xp.max(square, axis=-1)
+    spread = xp.sqrt(xp.sum(f * f * norms[..., None, :], axis=-1))
+    spread_mass = xp.sqrt(xp.sum(f * f * xp.sum(g * g, axis=-2)[..., None, :], axis=-1))
+    bad = rounding * spread > tolerance * xp.max(xp.abs(Y), axis=-1)
+    bad = bad | (rounding * spread_mass > tolerance * xp.abs(mass))
+    if bad.ndim > 1:
+        bad = xp.any(bad, axis=tuple(range(bad.ndim - 1)))
+    return xp.nonzero(bad)[0]
+
+
+def _mended(
+    mask: StructuredMatrix, F: Array, G: Array, X: Array, Y: Array, mass: Array, rows: Array
+) -> Result:
+    """The product with some rows computed densely."""
+    xp = arrays.namespace(X)
+    exact, exact_mass = methods.dense_rows(mask, F, G, X, rows)
+    m = Y.shape[-2]
+    source = xp.arange(m)
+    place = xp.searchsorted(rows, source)
+    place = xp.minimum(place, xp.asarray(rows.shape[0] - 1))
+    hit = xp.take(rows, place) == source
+    Y = xp.where(hit[:, None], xp.take(exact, place, axis=-2), Y)
+    return Y, xp.where(hit, xp.take(exact_mass, place, axis=-1), mass)

@@ -1,0 +1,214 @@
+"""The ways to multiply by mask * (F G^T) without forming it.
+
+Every function takes a mask (..., m, n), features F (..., m, r) and G (..., n, r) and an operand X (..., n, k), all of one
+precision and home, and returns the product Y (..., m, k) and its row sums (mask * (F G^T)) 1 (..., m). None holds an array
+of size n x r x k or m x n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from structmask.backends import arrays, kernels
+from structmask.backends.arrays import Array
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.causal import Causal
+from structmask.linalg.elementary import Dense, Diagonal, Sparse
+from structmask.linalg.low_rank import LowRank
+from structmask.linalg.planning import Work
+from structmask.linalg.toeplitz import Toeplitz
+
+Result: TypeAlias = tuple[Array, Array]
+Form: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
+
+_BLOCK = 1 << 21  # numbers in a dense block, or in the columns streamed at a time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Heads, rows, columns, features and operand columns of one product."""
+
+    heads: int
+    m: int
+    n: int
+    r: int
+    k: int
+
+    @classmethod
+    def of(cls, mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Sizes:
+        batch = np.broadcast_shapes(mask.shape[:-2], *(tuple(a.shape[:-2]) for a in (F, G, X)))
+        return cls(math.prod(batch), int(F.shape[-2]), int(G.shape[-2]), int(F.shape[-1]), int(X.shape[-1]))
+
+
+# --- dense: rows of F G^T by matrix products, times entries of the mask -------------------------------------------------
+
+
+def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """Blocks of rows, accurate row by row; O(m n (r + k)) operations, O(block) memory."""
+    if isinstance(mask, Toeplitz | Dense) and kernels.numba_runs(F, G, X, _table(mask)):
+        if isinstance(mask, Dense):
+            return kernels.dense_array(mask.a, F, G, X)
+        return kernels.dense_toeplitz(mask.gather_form, mask.shape[:-2], F, G, X)
+    if mask.has_entries:
+        return dense_rows(mask, F, G, X, arrays.namespace(X).arange(F.shape[-2]))
+    return _dense_columns(mask, F, G, X)
+
+
+def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array) -> Result:
+    """Some rows of the product, one block after the other."""
+    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
+    columns, step = xp.arange(sizes.n), max(1, _BLOCK // max(1, sizes.heads * sizes.n))
+    Y, mass = [], []
+    for a in range(0, rows.shape[0], step):
+        block = rows[a : a + step]
+        A = (xp.take(F, block, axis=-2) @ xp.matrix_transpose(G)) * _mask_rows(mask, block, columns, X)
+        Y.append(A @ X)
+        mass.append(xp.sum(A, axis=-1))
+    return xp.concat(Y, axis=-2), xp.concat(mass, axis=-1)
+
+
+def _mask_rows(mask: StructuredMatrix, rows: Array, columns: Array, like: Array) -> Array:
+    if mask.has_entries:
+        return mask._block(rows, columns, like)
+    return arrays.namespace(like).matrix_transpose(mask.transpose()._columns(rows, like))
+
+
+def _dense_columns(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """The same by blocks of columns, which a mask without fast entries gives by multiplying the identity."""
+    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
+    step = max(1, _BLOCK // max(1, sizes.heads * sizes.m))
+    Y, mass = [], []
+    for a in range(0, sizes.n, step):
+        block = mask._columns(xp.arange(a, min(a + step, sizes.n)), X)
+        A = (F @ xp.matrix_transpose(G[..., a : a + step, :])) * block
+        Y.append(A @ X[..., a : a + step, :])
+        mass.append(xp.sum(A, axis=-1))
+    return sum(Y[1:], Y[0]), sum(mass[1:], mass[0])
+
+
+def _table(mask: Toeplitz | Dense) -> Array:
+    return mask.a if isinstance(mask, Dense) else mask.offsets
+
+
+# --- stream: the central lemma, a few features at a time -----------------------------------------------------------------
+
+
+def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """sum_r diag(F_r) M diag(G_r) X: as many products with the mask as features, O(n k) memory."""
+    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
+    step = max(1, _BLOCK // max(1, sizes.heads * sizes.n * sizes.k))
+    Y = None
+    for a in range(0, sizes.r, step):
+        f, g = _features(F, a, a + step), _features(G, a, a + step)
+        columns = g[..., :, None] * X[..., :, None, :]
+        P = mask._matmat(xp.reshape(columns, (*columns.shape[:-2], -1)))
+        P = xp.reshape(P, (*P.shape[:-1], f.shape[-1], sizes.k))
+        part = xp.sum(f[..., :, None] * P, axis=-2)
+        Y = part if Y is None else Y + part
+    return Y, stream_mass(mask, F, G)
+
+
+def stream_mass(mask: StructuredMatrix, F: Array, G: Array) -> Array:
+    """Row sums of mask * (F G^T): one column a feature."""
+    xp, r = arrays.namespace(G if not arrays.is_sparse(G) else G.data), F.shape[-1]
+    step = max(1, _BLOCK // max(1, math.prod(G.shape[:-1])))
+    mass = None
+    for a in range(0, r, step):
+        part = xp.sum(_features(F, a, a + step) * mask._matmat(_features(G, a, a + step)), axis=-1)
+        mass = part if mass is None else mass + part
+    return mass
+
+
+def _features(F: Array, a: int, b: int) -> Array:
+    """A block of feature columns; of sparse features only this block is ever dense."""
+    return F[:, a:b].toarray() if arrays.is_sparse(F) else F[..., a:b]
+
+
+# --- what the mask's own structure allows --------------------------------------------------------------------------------
+
+
+def scan(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """Causal masks: matrix products inside chunks, a state of size r x k between them; local, hence accurate row by row."""
+    if not isinstance(mask, Causal):
+        raise _inapplicable("scan", mask)
+    decay, F, G, X = arrays.as_same_kind(mask.decays(X), F, G, X)
+    return kernels.causal_hadamard(F, G, X, decay, upper=mask.upper)
+
+
+def sparse(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """F G^T sampled at the nonzeros of the mask, then one sparse product a head; O(nnz (r + k))."""
+    if not isinstance(mask, Sparse):
+        raise _inapplicable("sparse", mask)
+    xp, A = arrays.namespace(X), mask.csr
+    F, G, data, X = arrays.as_same_kind(F, G, A.data, X)
+    values = kernels.sampled_product(A, mask._rows, F, G) * data
+    V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
+    Y = kernels.csr_product(A, values, V)
+    return Y[..., :-1], Y[..., -1]
+
+
+def low_rank(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """A mask L R^T: sum_s diag(L_s) F (G^T diag(R_s) X); O((m + n) r k) operations a rank."""
+    if not isinstance(mask, LowRank) or mask.has_sparse_factors:
+        raise _inapplicable("low_rank", mask)
+    xp = arrays.namespace(X)
+    V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
+    Y = None
+    for s in range(mask.rank):
+        part = mask.left[..., :, s : s + 1] * (F @ (xp.matrix_transpose(G) @ (mask.right[..., :, s : s + 1] * V)))
+        Y = part if Y is None else Y + part
+    return Y[..., :-1], Y[..., -1]
+
+
+def diagonal(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+    """A diagonal mask keeps the diagonal of F G^T only."""
+    if not isinstance(mask, Diagonal):
+        raise _inapplicable("diagonal", mask)
+    mass = mask.d * arrays.namespace(X).sum(F * G, axis=-1)
+    return mass[..., None] * X, mass
+
+
+def _inapplicable(method: str, mask: StructuredMatrix) -> TypeError:
+    msg = f"method {method!r} does not apply to {mask!r}"
+    return TypeError(msg)
+
+
+# --- costs ---------------------------------------------------------------------------------------------------------------
+
+
+def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    area = float(s.heads * s.m * s.n)
+    if not mask.has_entries:
+        return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(1, s.heads / math.prod(mask.shape[:-2]))
+    touched = 0.4 if isinstance(mask, Toeplitz | Dense) else 12.0  # bytes an entry that the matrix products do not count
+    return Work(gemm=2 * area * (s.r + s.k), bytes=touched * area, calls=2)
+
+
+def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    repeated = max(1.0, s.heads / max(1, math.prod(mask.shape[:-2])))
+    passes = Work(bytes=24.0 * s.heads * (s.m + s.n) * s.r * s.k)
+    return mask._work(s.r * (s.k + 1)) * repeated + passes + Work(calls=4)
+
+
+def scan_work(_: StructuredMatrix, s: Sizes) -> Work:
+    return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k) + 2 * s.r * s.k), bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=2)
+
+
+def sparse_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    count = mask.csr.data.shape[0] if isinstance(mask, Sparse) else s.m * s.n
+    return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=2)
+
+
+def low_rank_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    rank = mask.rank if isinstance(mask, LowRank) else 1
+    work = Work(gemm=2.0 * s.heads * (s.m + s.n) * s.r * s.k, bytes=16.0 * s.heads * (s.m + s.n) * s.k, calls=3)
+    return work * rank
+
+
+def diagonal_work(_: StructuredMatrix, s: Sizes) -> Work:
+    return Work(bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=1)
