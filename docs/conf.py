@@ -1,5 +1,6 @@
 """Sphinx configuration. Build with ``make docs``; warnings are errors, and no step needs the network."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -67,6 +68,7 @@ html_title = "structmask"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {name: [] for name in ("start", "map", "accuracy", "backends", "notation", "contributing", "changelog", "references")}
 html_theme_options = {
     "show_prev_next": True,
     "navbar_align": "left",
@@ -80,6 +82,17 @@ html_theme_options = {
 }
 
 
+def escape_prose(app, what, name, obj, options, lines):
+    """Escape, before numpydoc reads them, what docstrings mean as plain mathematics: |x| and (*batch, n)."""
+    in_example = False
+    for index, line in enumerate(lines):
+        in_example = bool(line.strip()) and (in_example or line.lstrip().startswith(">>>"))
+        if not in_example:
+            parts = re.split(r"(`+[^`]*`+)", line)  # code in backticks stays as it is
+            lines[index] = "".join(part if part[:1] == "`" else re.sub(r"[|*]", r"\\\g<0>", part) for part in parts)
+
+
 def setup(app):
     """Draw the figures before the pages are read."""
     app.connect("builder-inited", lambda app: draw_all(DOCS / "figures" / "drawn"))
+    app.connect("autodoc-process-docstring", escape_prose, priority=400)

@@ -138,7 +138,10 @@ def _checked_mask(mask: Any, F: Array, G: Array, V: Array, method: str) -> Struc
     if mask is None:
         return constant(L, S, 1.0, V)
     if not isinstance(mask, StructuredMatrix):
-        msg = f"mask must be a StructuredMatrix or None, got {type(mask).__name__}; wrap an array as structmask.Dense(mask)"
+        msg = (
+            f"mask must be a StructuredMatrix or None, got {type(mask).__name__}; wrap an array as "
+            "structmask.Dense(mask)"
+        )
         raise TypeError(msg)
     if mask.shape[-2:] != (L, S):
         msg = f"mask of shape {mask.shape} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"

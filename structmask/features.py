@@ -178,7 +178,10 @@ def _gaussian(d: int, m: int, *, orthogonal: bool, rng: Any) -> np.ndarray[Any, 
 
 def _project(x: Array, W: np.ndarray[Any, Any]) -> Array:
     if x.shape[-1] != W.shape[1]:
-        msg = f"these features take inputs (..., {W.shape[1]}), got shape {tuple(x.shape)}; make them with d={x.shape[-1]}"
+        msg = (
+            f"these features take inputs (..., {W.shape[1]}), got shape {tuple(x.shape)}; make them with "
+            f"d={x.shape[-1]}"
+        )
         raise ValueError(msg)
     xp = _functions(x)
     options = {"device": x.device} if arrays.home(x) == "torch" else {}

@@ -10,7 +10,8 @@ def draw():
     causal = np.where(offset >= 0, 0.93 ** np.maximum(offset, 0), 0.0)
     bump = 1.0 / (1.0 + (offset / 4.0) ** 2)
     figure, axes = plt.subplots(1, 3, figsize=(7.5, 2.6))
-    for ax, matrix, title in zip(axes, (causal, bump, causal * bump), ("Causal", "Toeplitz", "Causal * Toeplitz"), strict=True):
+    panels = {"Causal": causal, "Toeplitz": bump, "Causal * Toeplitz": causal * bump}
+    for ax, (title, matrix) in zip(axes, panels.items(), strict=True):
         ax.imshow(matrix, cmap="viridis")
         ax.set(title=title, xticks=[], yticks=[])
         ax.spines[:].set_visible(False)

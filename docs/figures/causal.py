@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
+ARROW = {"arrowstyle": "->", "color": "#808080"}
+
 
 def draw():
     length, chunk = 32, 8
@@ -19,7 +21,7 @@ def draw():
         corner = start - 0.5
         ax.add_patch(Rectangle((corner, corner), chunk, chunk, fill=False, edgecolor="#e07b39", linewidth=2))
         ax.plot([-0.5, corner], [corner, corner], color="#808080", linewidth=0.8, linestyle=":")
-        ax.annotate("", (length + 1.5, corner + chunk), (length + 1.5, corner), arrowprops={"arrowstyle": "->", "color": "#808080"})
+        ax.annotate("", (length + 1.5, corner + chunk), (length + 1.5, corner), arrowprops=ARROW)
     ax.text(length + 2.6, length / 2, "state $S$", rotation=270, va="center")
     ax.text(20, 6, "dense tiles", color="#e07b39")
     ax.set(xlabel="key $j$", ylabel="query $i$", xticks=[], yticks=[], xlim=(-0.6, length + 3))

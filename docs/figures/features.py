@@ -13,7 +13,8 @@ def draw():
     predicted = np.sqrt(np.mean(np.expm1(((a + b) ** 2).sum(axis=1))) / counts)
     figure, ax = plt.subplots(figsize=(5.0, 3.2))
     for label, sample, color in (("independent", _independent, "#c8553d"), ("orthogonal", _orthogonal, "#4c8eda")):
-        ax.loglog(counts, [_error(a, b, count, sample, rng) for count in counts], "o-", color=color, label=label, base=2)
+        errors = [_error(a, b, count, sample, rng) for count in counts]
+        ax.loglog(counts, errors, "o-", color=color, label=label, base=2)
     ax.loglog(counts, predicted, "--", color="#808080", label="variance formula", base=2)
     ax.set(xlabel="features $m$", ylabel="relative error (r.m.s.)")
     ax.legend()

@@ -57,7 +57,7 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array) -> tuple[Array, 
 
 
 def decay_triangle(decay: Array) -> Array:
-    """T (..., n, n) with T_ij = prod_{t=j+1..i} decay_t for i >= j and 0 above: row by row, exact for zeros and signs."""
+    """T (..., n, n) with T_ij = prod_{t=j+1..i} decay_t for i >= j, else 0: row by row, exact for zeros and signs."""
     xp = namespace(decay)
     n = decay.shape[-1]
     identity = xp.eye(n, dtype=decay.dtype)
@@ -89,7 +89,7 @@ def circulant_spectrum(offsets: Array, columns: tuple[int, ...], lengths: tuple[
 def circulant_product(
     spectrum: Array, X: Array, columns: tuple[int, ...], rows: tuple[int, ...], lengths: tuple[int, ...], *, real: bool
 ) -> Array:
-    """Toeplitz times X (..., prod(columns), k) by FFT, every axis padded when it is transformed and cropped when inverted."""
+    """Toeplitz times X (..., prod(columns), k) by FFT; an axis is padded when transformed, cropped when inverted."""
     xp = namespace(X)
     k = X.shape[-1]
     grid = xp.reshape(X, (*X.shape[:-2], *columns, k))

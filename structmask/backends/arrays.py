@@ -44,9 +44,9 @@ def namespace_called(name: str) -> Namespace:
     return np if name == "numpy" else importlib.import_module(name)
 
 
-def is_sparse(x: object) -> bool:
+def is_sparse(x: Any) -> bool:
     """Whether x is a scipy.sparse or cupyx.scipy.sparse array or matrix."""
-    return scipy.sparse.issparse(x) or ".sparse" in type(x).__module__ and home(x) == "cupy"
+    return bool(scipy.sparse.issparse(x)) or (".sparse" in type(x).__module__ and home(x) == "cupy")
 
 
 def dtype_name(x: Any) -> str:
@@ -107,7 +107,7 @@ def move(x: Array, target: str) -> Array:
 def _to_cupy(x: Array) -> Array:
     import cupy
 
-    if scipy.sparse.issparse(x):
+    if home(x) == "numpy" and is_sparse(x):
         import cupyx.scipy.sparse
 
         return cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(x))
@@ -166,7 +166,10 @@ def as_inexact(x: Array, what: str) -> Array:
         return x
     if name == "bool" or name.startswith(("int", "uint")):
         return cast(x, "float64")
-    msg = f"{what} has dtype {name}; structmask computes in float32, float64, complex64 and complex128: cast it to one of them"
+    msg = (
+        f"{what} has dtype {name}; structmask computes in float32, float64, complex64 and complex128: "
+        "cast it to one of them"
+    )
     raise TypeError(msg)
 
 
@@ -176,7 +179,10 @@ def settle(x: Array, what: str) -> Array:
     if backend == "cupy":
         return move(x, "cupy") if home(x) == "numpy" else x
     if backend != "auto" and home(x) == "cupy":
-        msg = f"{what} lives on the GPU but the backend in force is {backend!r}; pass structmask.to_numpy(x), or set_backend('auto')"
+        msg = (
+            f"{what} lives on the GPU but the backend in force is {backend!r}; pass "
+            "structmask.to_numpy(x), or set_backend('auto')"
+        )
         raise BackendError(msg)
     return x
 
@@ -185,7 +191,10 @@ def common_home(arrays: Iterable[Array], what: str) -> str | None:
     """The one home of several arrays, None if there are none; raises BackendError if they are mixed."""
     homes = sorted({home(x) for x in arrays})
     if len(homes) > 1:
-        msg = f"{what} live in different places ({' and '.join(homes)}); move them to one: matrix.to('cupy'), or structmask.to_numpy(x)"
+        msg = (
+            f"{what} live in different places ({' and '.join(homes)}); move them to one: "
+            "matrix.to('cupy'), or structmask.to_numpy(x)"
+        )
         raise BackendError(msg)
     return homes[0] if homes else None
 
@@ -205,8 +214,6 @@ def fft_module(xp: Namespace) -> Any:
 
         return scipy.fft
     return xp.fft
-
-
 
 
 def as_same_kind(*operands: Array) -> list[Array]:

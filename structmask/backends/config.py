@@ -95,12 +95,17 @@ def cupy_status() -> str | None:
             return "CuPy is not installed: pip install '.[cuda12]' or '.[cuda13]' from a clone, to match the driver."
         return f"CuPy is installed but {error.name!r}, which it needs, is not: reinstall the CuPy wheel."
     except Exception as error:  # noqa: BLE001  a broken CUDA installation raises anything at import
-        return f"CuPy is installed but does not import ({error}): keep exactly one cupy-cudaNNx wheel, matching the driver."
+        return (
+            f"CuPy is installed but does not import ({error}): keep exactly one cupy-cudaNNx wheel, "
+            "matching the driver."
+        )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # noqa: BLE001  the driver's errors have no common base class
         return f"CuPy {cupy.__version__} imports but finds no usable CUDA driver ({error}): check nvidia-smi."
-    return None if count else f"CuPy {cupy.__version__} finds no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES."
+    return (
+        None if count else f"CuPy {cupy.__version__} finds no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES."
+    )
 
 
 def _usable(name: str) -> str:

@@ -1,8 +1,10 @@
-"""The few operations that arrays cannot say well: one entry each, to numba for host arrays, else to the standard form."""
+"""Operations that arrays cannot say well: one entry each, to numba for host arrays, else to the standard form."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
+
 import numpy as np
 
 from structmask.backends import _standard
@@ -40,7 +42,8 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
         from structmask.backends._numba.causal import causal_hadamard as chunked
 
         batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), decay.shape[:-1])
-        Y, mass = chunked(*(flat(a, batch, 2) for a in (F, G, X)), shared(decay, batch, 1), upper)
+        f, g, x = (flat(a, batch, 2) for a in (F, G, X))
+        Y, mass = chunked(f, g, x, shared(decay, batch, 1), upper)
         return Y.reshape(*batch, *X.shape[-2:]), mass.reshape(*batch, X.shape[-2])
     if not upper:
         return _standard.causal_hadamard(F, G, X, decay)
@@ -51,7 +54,7 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
 
 
 def csr_product(A: Array, values: Array, X: Array) -> Array:
-    """The sparse matrices (..., m, n) with the pattern of A and stored entries `values` (..., nnz), times X (..., n, k)."""
+    """Sparse matrices (..., m, n) with the pattern of A and stored entries (..., nnz), times X (..., n, k)."""
     if not numba_runs(values, X, complex_=True):
         return _standard.csr_product(A, values, X)
     from structmask.backends._numba.sparse import csr_product as product

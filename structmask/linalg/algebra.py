@@ -1,8 +1,8 @@
 """The algebra of structured matrices: one plain table of simplifications, each with its one-line proof.
 
 `add`, `elementwise` and `multiply` are what ``+``, ``*`` and ``@`` between matrices call. A rule takes two matrices and
-returns the simpler one, or None if it does not apply; the first that applies wins. Without a rule a sum or a product stays
-a composite, and an elementwise product needs a low-rank factor (the central lemma) or raises TypeError.
+returns the simpler one, or None if it does not apply; the first that applies wins. Without a rule a sum or a product
+stays a composite, and an elementwise product needs a low-rank factor (the central lemma) or raises TypeError.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Rule: TypeAlias = Callable[[Any, Any], StructuredMatrix | None]
 
 
 def add(a: StructuredMatrix, b: Any) -> StructuredMatrix:
-    """a + b for a matrix or a scalar b (added to every entry)."""
+    """Sum a + b for a matrix or a scalar b (added to every entry)."""
     if _is_scalar(b):
         return _add_scalar(a, b)
     _check_operands(a, b, "+")
@@ -33,22 +33,22 @@ def add(a: StructuredMatrix, b: Any) -> StructuredMatrix:
 
 
 def elementwise(a: StructuredMatrix, b: Any) -> StructuredMatrix:
-    """a * b, entry by entry, for a matrix or a scalar b."""
+    """Product a * b, entry by entry, for a matrix or a scalar b."""
     if _is_scalar(b):
         return scale(a, b)
     _check_operands(a, b, "*")
     result = _first(_HADAMARD, a, b) or _first(_HADAMARD, b, a)
     if result is None:
         msg = (
-            f"{type(a).__name__} * {type(b).__name__} has no fast product: an elementwise product needs a LowRank, Sparse, "
-            "Diagonal or Dense factor or a pair with a rule; multiply their .to_dense() if they are small"
+            f"{type(a).__name__} * {type(b).__name__} has no fast product: an elementwise product needs a LowRank, "
+            "Sparse, Diagonal or Dense factor or a pair with a rule; multiply their .to_dense() if they are small"
         )
         raise TypeError(msg)
     return result
 
 
 def multiply(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
-    """a @ b, the matrix product."""
+    """Matrix product a @ b."""
     if a.shape[-1] != b.shape[-2]:
         msg = f"matmul: {a!r} has {a.shape[-1]} columns but {b!r} has {b.shape[-2]} rows"
         raise ValueError(msg)
@@ -57,15 +57,18 @@ def multiply(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
 
 
 def divide(a: StructuredMatrix, b: Any) -> StructuredMatrix:
-    """a / b for a scalar b."""
+    """Quotient a / b for a scalar b."""
     if not _is_scalar(b):
-        msg = f"a structured matrix is divided by scalars only, got {type(b).__name__}; use structmask.solve for a linear system"
+        msg = (
+            f"a structured matrix is divided by scalars only, got {type(b).__name__}; use "
+            "structmask.solve for a linear system"
+        )
         raise TypeError(msg)
     return scale(a, 1 / b)
 
 
 def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
-    """s * a, absorbed by the generators where the structure is linear in one of them."""
+    """Multiple s * a, absorbed by the generators where the structure is linear in one of them."""
     s = complex(s) if isinstance(s, complex | np.complexfloating) or _has_imaginary(s) else float(s)
     match a:
         case Toeplitz():
@@ -89,7 +92,7 @@ def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
     return Scaled(a, s)
 
 
-# --- sums ----------------------------------------------------------------------------------------------------------------
+# --- sums -------------------------------------------------------------------------------------------------------------
 
 
 def _add_scalar(a: StructuredMatrix, s: Any) -> StructuredMatrix:
@@ -101,7 +104,8 @@ def _add_scalar(a: StructuredMatrix, s: Any) -> StructuredMatrix:
         case Dense():
             return Dense(a.a + s)
     like = next((x for x in a._leaves() if hasattr(x, "dtype")), None)
-    return add(a, constant(*a.shape[-2:], s, None if like is None else like.data if arrays.is_sparse(like) else like))
+    m, n = a.shape[-2:]
+    return add(a, constant(m, n, s, like))
 
 
 def _collect(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
@@ -118,7 +122,7 @@ def _collect(a: StructuredMatrix, b: StructuredMatrix) -> StructuredMatrix:
 
 
 def _toeplitz_sum(a: Any, b: Any) -> StructuredMatrix | None:
-    """f(i - j) + g(i - j) = (f + g)(i - j)."""
+    """Tables add: f(i - j) + g(i - j) = (f + g)(i - j)."""
     if not _same_grids(a, b):
         return None
     return Toeplitz(a.offsets + b.offsets, levels=a.levels, columns=a.columns)
@@ -131,11 +135,11 @@ def _low_rank_sum(a: Any, b: Any) -> StructuredMatrix | None:
     return LowRank(_beside(a.left, b.left), _beside(a.right, b.right))
 
 
-# --- elementwise products ------------------------------------------------------------------------------------------------
+# --- elementwise products ---------------------------------------------------------------------------------------------
 
 
 def _toeplitz_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
-    """f(i - j) g(i - j) = (f g)(i - j)."""
+    """Tables multiply: f(i - j) g(i - j) = (f g)(i - j)."""
     if not _same_grids(a, b):
         return None
     return Toeplitz(a.offsets * b.offsets, levels=a.levels, columns=a.columns)
@@ -162,7 +166,7 @@ def _causal_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
 
 
 def _low_rank_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
-    """(A B^T) * (C D^T) = (A . C) (B . D)^T with row-wise Kronecker products, taken while the rank stays below the size."""
+    """(A B^T) * (C D^T) = (A . C) (B . D)^T with row-wise Kronecker products, while the rank stays below the size."""
     if a.has_sparse_factors or b.has_sparse_factors or a.rank * b.rank > max(1, min(a.shape[-2:])):
         return None
     return LowRank(_row_kronecker(a.left, b.left), _row_kronecker(a.right, b.right))
@@ -213,7 +217,7 @@ def _scaled_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     return scale(elementwise(a.matrix, b), a.factor)
 
 
-# --- matrix products -----------------------------------------------------------------------------------------------------
+# --- matrix products --------------------------------------------------------------------------------------------------
 
 
 def _low_rank_product(a: Any, b: Any) -> StructuredMatrix | None:
@@ -260,7 +264,7 @@ _PRODUCTS: tuple[tuple[type, type, Rule], ...] = (
 )
 
 
-# --- helpers -------------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _first(rules: tuple[tuple[type, type, Rule], ...], a: Any, b: Any) -> StructuredMatrix | None:
@@ -300,13 +304,22 @@ def _check_batches(a: StructuredMatrix, b: StructuredMatrix) -> None:
 def _not_a_matrix(b: Any, operator: str) -> str:
     kind = type(b).__name__
     if arrays.is_sparse(b):
-        return f"{operator} with a scipy sparse {kind} is ambiguous (its * means the product); wrap it: structmask.Sparse(x)"
+        return (
+            f"{operator} with a scipy sparse {kind} is ambiguous (its * means the product); wrap it: "
+            "structmask.Sparse(x)"
+        )
     if hasattr(b, "matvec"):
-        return f"{operator} with a {kind} is ambiguous (its * means the product); use M.aslinearoperator() on the other side"
+        return (
+            f"{operator} with a {kind} is ambiguous (its * means the product); use M.aslinearoperator() "
+            "on the other side"
+        )
     if arrays.home(b) == "torch":
         return f"{operator} with a torch tensor loses its gradient; use structmask.adapters.torch"
     if hasattr(b, "shape"):
-        return f"{operator} with an array is ambiguous; wrap it: Dense(x) for entries (m, n), Diagonal(x) for a diagonal (n,)"
+        return (
+            f"{operator} with an array is ambiguous; wrap it: Dense(x) for entries (m, n), Diagonal(x) "
+            "for a diagonal (n,)"
+        )
     return f"unsupported operand for {operator} with a structured matrix: {kind}; use a scalar or a structured matrix"
 
 

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class StructuredMatrix(ABC):
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """Precision of the widest generator; complex if any generator is. float64 where there are only Python scalars."""
+        """Precision of the widest generator, complex if any is; float64 where there are only Python scalars."""
         leaves = list(self._leaves())
         width = max((arrays.precision(x) for x in leaves if hasattr(x, "dtype")), default="float64")
         return np.dtype(arrays.dtype_of(width, complex_=any(map(arrays.is_complex, leaves))))
@@ -88,7 +88,7 @@ class StructuredMatrix(ABC):
 
     @property
     def error_bound(self) -> float:
-        """Certified b with ||(M' - M) X|| <= b ||X||; zero for an exact structure, nan where only an estimate exists."""
+        """Certified b with ||(M' - M) X|| <= b ||X||; zero for an exact structure, nan if only an estimate exists."""
         return 0.0
 
     @property
@@ -168,7 +168,10 @@ class StructuredMatrix(ABC):
             G, X = G[:, None], X[:, None]
         m, n = self.shape[-2:]
         if G.ndim < 2 or X.ndim < 2 or G.shape[-2] != m or X.shape[-2] != n or G.shape[-1] != X.shape[-1]:
-            msg = f"pullback of {self!r} needs G (..., {m}, k) and X (..., {n}, k), got {tuple(G.shape)} and {tuple(X.shape)}"
+            msg = (
+                f"pullback of {self!r} needs G (..., {m}, k) and X (..., {n}, k), got {tuple(G.shape)} "
+                f"and {tuple(X.shape)}"
+            )
             raise ValueError(msg)
         return self._placed(X)._pullback(G, X)
 
@@ -217,7 +220,7 @@ class StructuredMatrix(ABC):
         return self._map(lambda x: arrays.move(x, target) if hasattr(x, "dtype") else x)
 
     def _placed(self, X: Array) -> Self:
-        """This matrix with generators in the precision and home of an operand; remembered, plans included."""
+        """The matrix with generators in the precision and home of an operand; remembered, plans included."""
         width, target = arrays.precision(X), arrays.home(X)
         if all(x == (width, target) for x in self._places):
             return self
@@ -229,7 +232,7 @@ class StructuredMatrix(ABC):
         return copy
 
     def _settled(self) -> Self:
-        """This matrix where the backend in force wants it."""
+        """The matrix where the backend in force wants it."""
         if get_backend() != "cupy" or self._home != "numpy":
             return self
         return self.__dict__.setdefault("_settled_copy", self.to("cupy"))  # type: ignore[no-any-return]
@@ -238,8 +241,8 @@ class StructuredMatrix(ABC):
         strangers = {place for _, place in self._places} - {target}
         if strangers and not (target == "cupy" and get_backend() == "cupy"):
             msg = (
-                f"the operand lives in {target} but {self!r} lives in {' and '.join(sorted(strangers))}; move one of them: "
-                "matrix.to('cupy') or structmask.to_numpy(x)"
+                f"the operand lives in {target} but {self!r} lives in {' and '.join(sorted(strangers))}; "
+                "move one of them: matrix.to('cupy') or structmask.to_numpy(x)"
             )
             raise BackendError(msg)
 
@@ -281,7 +284,7 @@ class StructuredMatrix(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Generators by field name: arrays and scalars, the stored entries of sparse ones, nested dicts for matrices."""
+        """Generators by field name: arrays, scalars, the stored entries of sparse ones, nested dicts for matrices."""
         return {name: _parameter(value) for name, value in self._generators()}
 
     def with_parameters(self, parameters: Mapping[Any, Any] | None = None, /, **changes: Any) -> Self:
@@ -330,7 +333,9 @@ class StructuredMatrix(ABC):
         step = max(1, _DENSE_BLOCK // max(1, math.prod(self.shape[:-1])))
         blocks = [index[a : a + step] for a in range(0, index.shape[0], step)]
         parts = [_diagonal(xp, xp.take(M._columns(part), part, axis=-2)) for part in blocks]
-        return xp.concat(parts, axis=-1) if parts else xp.zeros((*self.shape[:-2], 0), dtype=getattr(xp, self.dtype.name))
+        return (
+            xp.concat(parts, axis=-1) if parts else xp.zeros((*self.shape[:-2], 0), dtype=getattr(xp, self.dtype.name))
+        )
 
     def _columns(self, j: Array, like: Array | None = None) -> Array:
         """Columns (*batch, m, len(j)) by multiplying columns of the identity."""
@@ -385,7 +390,7 @@ class StructuredMatrix(ABC):
     # --- other libraries, planning ----------------------------------------------------------------------------------
 
     def aslinearoperator(self) -> LinearOperator:
-        """This matrix for scipy.sparse.linalg, with matmat and rmatmat; batches are refused with ValueError."""
+        """The matrix for scipy.sparse.linalg, with matmat and rmatmat; batches are refused with ValueError."""
         from scipy.sparse.linalg import LinearOperator
 
         if self.ndim != 2:
@@ -410,7 +415,16 @@ class StructuredMatrix(ABC):
         return dataclasses.replace(plan, steps=tuple(chosen))
 
 
-def _algebra() -> Any:
+class _Algebra(Protocol):
+    """What base needs of the algebra's rules."""
+
+    def add(self, a: StructuredMatrix, b: Any, /) -> StructuredMatrix: ...
+    def elementwise(self, a: StructuredMatrix, b: Any, /) -> StructuredMatrix: ...
+    def multiply(self, a: StructuredMatrix, b: StructuredMatrix, /) -> StructuredMatrix: ...
+    def divide(self, a: StructuredMatrix, b: Any, /) -> StructuredMatrix: ...
+
+
+def _algebra() -> _Algebra:
     """The rules, imported when first used: they know every structure, and every structure knows this class."""
     from structmask.linalg import algebra
 
@@ -418,7 +432,7 @@ def _algebra() -> Any:
 
 
 def _is_leaf(value: Any) -> bool:
-    return hasattr(value, "dtype") and not isinstance(value, StructuredMatrix) or isinstance(value, float | complex)
+    return isinstance(value, float | complex) or (hasattr(value, "dtype") and not isinstance(value, StructuredMatrix))
 
 
 def _is_matrices(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
@@ -39,11 +40,11 @@ class Causal(StructuredMatrix):
     """
 
     n: int
-    decay: float | complex | Array = field(default=1.0, kw_only=True)
+    decay: Array = field(default=1.0, kw_only=True)
     upper: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+        if not _is_size(self.n):
             msg = f"Causal needs a size n >= 0, got {self.n!r}"
             raise ValueError(msg)
         if isinstance(self.decay, int | float | complex):
@@ -51,7 +52,10 @@ class Causal(StructuredMatrix):
             return
         decay = arrays.as_array(self.decay, "Causal(decay)")
         if decay.ndim and decay.shape[-1] not in (1, self.n):
-            msg = f"Causal({self.n}) needs a scalar decay or one of shape (..., {self.n}) or (..., 1), got {tuple(decay.shape)}"
+            msg = (
+                f"Causal({self.n}) needs a scalar decay or one of shape (..., {self.n}) or (..., 1), got "
+                f"{tuple(decay.shape)}"
+            )
             raise ValueError(msg)
         object.__setattr__(self, "decay", decay)
 
@@ -80,7 +84,7 @@ class Causal(StructuredMatrix):
         return Causal(self.n, decay=self.decay, upper=not self.upper)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """With y_t = x_t + a_t y_{t-1} and R the adjoint recurrence of G, the gradient for a_t is <R_t, conj y_{t-1}>."""
+        """With y_t = x_t + a_t y_{t-1} and R the adjoint recurrence of G, the gradient for a_t is <R_t, y_{t-1}>."""
         xp, a = arrays.namespace(X), self.decays(X)
         conj = xp.conj if any(map(arrays.is_complex, (a, G, X))) else lambda z: z
         if self.upper:  # Re <G, M^T X> = Re <conj X, M conj G>
@@ -88,7 +92,9 @@ class Causal(StructuredMatrix):
         Y = kernels.linear_scan(X, a, upper=False)
         R = kernels.linear_scan(G, conj(a), upper=True)
         inner = xp.sum(R[..., 1:, :] * conj(Y[..., :-1, :]), axis=-1)
-        gradient = xp.concat([xp.zeros_like(inner[..., :1]), inner], axis=-1) if self.n > 1 else xp.zeros_like(R[..., 0])
+        gradient = (
+            xp.concat([xp.zeros_like(inner[..., :1]), inner], axis=-1) if self.n > 1 else xp.zeros_like(R[..., 0])
+        )
         shape = () if isinstance(self.decay, float | complex) else tuple(self.decay.shape)
         gradient = gradient if shape else xp.sum(gradient)
         return {"decay": unbroadcast(gradient, shape, complex_=arrays.is_complex(self.decay))}
@@ -125,8 +131,8 @@ class Causal(StructuredMatrix):
         return Work(scan=2.0 * math.prod(self.shape[:-1]) * columns, calls=1)
 
 
-def _power(decay: float | complex | Array, steps: Array, inside: Array) -> Array:
-    """decay ** steps where inside, 0 elsewhere, with the decay's batch in front."""
+def _power(decay: Array, steps: Array, inside: Array) -> Array:
+    """Powers decay ** steps where inside, 0 elsewhere, with the decay's batch in front."""
     xp = arrays.namespace(steps)
     name = "complex128" if isinstance(decay, complex) else "float64"
     base = xp.asarray(decay, dtype=getattr(xp, name)) if isinstance(decay, float | complex) else decay
@@ -134,3 +140,7 @@ def _power(decay: float | complex | Array, steps: Array, inside: Array) -> Array
         base = xp.reshape(base, (*base.shape[:-1], *(1,) * steps.ndim))
     value = base ** arrays.cast(steps, arrays.dtype_name(base))
     return xp.where(inside, value, xp.zeros_like(value))
+
+
+def _is_size(n: Any) -> bool:
+    return isinstance(n, int) and not isinstance(n, bool) and n >= 0

@@ -1,7 +1,7 @@
 """Circulant embedding: a Toeplitz table as a circulant, diagonal in the Fourier basis.
 
-On each axis the side is at least m + n - 1, so that no difference i - j wraps onto another; sides are rounded up to fast
-lengths. Columns go through in blocks, so that scratch stays small beside the operand.
+On each axis the side is at least m + n - 1, so that no difference i - j wraps onto another; sides are rounded up to
+fast lengths. Columns go through in blocks, so that scratch stays small beside the operand.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ class Circulant:
     @cached_property
     def spectrum(self) -> Array:
         """Eigenvalues, computed in double precision; half of them for a real table."""
-        exact = _standard.circulant_spectrum(
-            arrays.cast_precision(self.offsets, "float64"), self.columns, self.lengths
-        )
+        exact = _standard.circulant_spectrum(arrays.cast_precision(self.offsets, "float64"), self.columns, self.lengths)
         return arrays.cast_precision(exact, arrays.precision(self.offsets))
 
     def product(self, X: Array) -> Array:
@@ -67,7 +65,8 @@ class Circulant:
     def _block(self, X: Array) -> int:
         """Columns at a time."""
         heads = max(math.prod(self.batch), math.prod(X.shape[:-2]))
-        return max(1, _SCRATCH // (max(1, heads) * math.prod(self.lengths)))
+        size: int = max(1, heads) * math.prod(self.lengths)
+        return max(1, _SCRATCH // size)
 
     def work(self, columns: int) -> Work:
         """What a product costs."""
@@ -80,9 +79,9 @@ class Circulant:
         """Largest 2-norm of a table of the batch."""
         xp = arrays.namespace(self.offsets)
         squares = xp.sum(xp.abs(self.offsets) ** 2, axis=tuple(range(-self.levels, 0)))
-        return float(xp.max(squares)) ** 0.5
+        return math.sqrt(float(xp.max(squares)))
 
     def rounding(self, unit: float) -> float:
-        """Absolute error of an entry of a product, relative to the 2-norm of the column (statistical, Schatzman 1996)."""
+        """Absolute error of an entry of a product, relative to the 2-norm of the column (statistical)."""
         N = math.prod(self.lengths)
         return _SAFETY * unit * math.sqrt(max(1.0, math.log2(N))) * self.norm / math.sqrt(N)

@@ -42,7 +42,10 @@ class Dense(StructuredMatrix):
     def __post_init__(self) -> None:
         a = arrays.as_array(self.a, "Dense(a)")
         if a.ndim < 2:
-            msg = f"Dense needs an array (..., m, n), got shape {tuple(a.shape)}; use Diagonal for a vector of diagonal entries"
+            msg = (
+                f"Dense needs an array (..., m, n), got shape {tuple(a.shape)}; use Diagonal for a vector "
+                "of diagonal entries"
+            )
             raise ValueError(msg)
         object.__setattr__(self, "a", a)
 
@@ -194,9 +197,12 @@ class Sparse(StructuredMatrix):
 def as_csr(matrix: Any, what: str) -> Array:
     """A sparse matrix as canonical CSR of a supported dtype; the given one is never changed."""
     if not arrays.is_sparse(matrix):
-        msg = f"{what} needs a scipy.sparse or cupyx.scipy.sparse matrix, got {type(matrix).__name__}; use Dense for an array"
+        msg = (
+            f"{what} needs a scipy.sparse or cupyx.scipy.sparse matrix, got {type(matrix).__name__}; use "
+            "Dense for an array"
+        )
         raise TypeError(msg)
-    if scipy.sparse.issparse(matrix):
+    if arrays.home(matrix) == "numpy":
         if matrix.ndim != 2:
             msg = f"{what} needs a two-dimensional sparse matrix, got shape {matrix.shape}"
             raise ValueError(msg)

@@ -2,8 +2,8 @@
 
     (M * (F G^T)) X = sum_r diag(F_r) M diag(G_r) X
 
-Masked attention, its gradients and every `mask * LowRank` go through `masked_product`, the one place where the method is
-chosen. `auto` takes the cheapest by the cost model and then checks, row by row, that rounding cannot have spoilt it.
+Masked attention, its gradients and every `mask * LowRank` go through `masked_product`, the one place where the method
+is chosen. `auto` takes the cheapest by the cost model and then checks, row by row, that rounding has not spoilt it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ class Hadamard(StructuredMatrix):
             raise TypeError(msg)
         d_mask, left, right = masked_pullback(self.mask, F.left, F.right, G, X)
         gradients = [
-            unbroadcast(d, tuple(f.shape), complex_=arrays.is_complex(f))
-            for d, f in ((left, F.left), (right, F.right))
+            unbroadcast(d, tuple(f.shape), complex_=arrays.is_complex(f)) for d, f in ((left, F.left), (right, F.right))
         ]
         return {"mask": d_mask, "low_rank": dict(zip(("left", "right"), gradients, strict=True))}
 
@@ -72,7 +71,9 @@ class Hadamard(StructuredMatrix):
     def _plan(self, columns: int) -> Plan:
         m, n = self.shape[-2:]
         sizes = Sizes(math.prod(self.shape[:-2]), m, n, self.low_rank.rank, columns)
-        return plan(self.mask, sizes, home=self._home, precision=arrays.precision(self), sparse=self.low_rank.has_sparse_factors)
+        return plan(
+            self.mask, sizes, home=self._home, precision=arrays.precision(self), sparse=self.low_rank.has_sparse_factors
+        )
 
     def _work(self, columns: int) -> Work:
         return self._plan(columns).steps[0].work
@@ -99,7 +100,7 @@ def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method:
     mask = mask._placed(X)
     features_sparse = arrays.is_sparse(F)
     if method != "auto":
-        return _run(_checked(method, mask, features_sparse), mask, F, G, X)
+        return _run(_checked(method, mask, sparse=features_sparse), mask, F, G, X)
     chosen = plan(
         mask, Sizes.of(mask, F, G, X), home=arrays.home(X), precision=arrays.precision(X), sparse=features_sparse
     ).method
@@ -110,8 +111,8 @@ def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method:
 def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
     """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F and for G: three more masked products.
 
-    dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted onto the
-    mask's generators a few features at a time. O(n (r + k)) memory.
+    dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted
+    onto the mask's generators a few features at a time. O(n (r + k)) memory.
     """
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
@@ -141,7 +142,7 @@ def _added(a: Gradients, b: Gradients) -> Gradients:
     return {key: _added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
 
 
-# --- choosing ------------------------------------------------------------------------------------------------------------
+# --- choosing ---------------------------------------------------------------------------------------------------------
 
 
 def applicable(mask: StructuredMatrix, *, sparse: bool = False) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def _work(method: str, mask: StructuredMatrix, sizes: Sizes, home: str, precisio
     return total
 
 
-def _checked(method: str, mask: StructuredMatrix, sparse: bool) -> str:
+def _checked(method: str, mask: StructuredMatrix, *, sparse: bool) -> str:
     if method not in METHODS:
         msg = f"unknown method {method!r}; choose one of {', '.join(map(repr, METHODS))}"
         raise ValueError(msg)
@@ -202,14 +203,14 @@ def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     return (mask.factor * Y, mask.factor * mass) if isinstance(mask, Scaled) else (Y, mass)
 
 
-# --- accuracy row by row -------------------------------------------------------------------------------------------------
+# --- accuracy row by row ----------------------------------------------------------------------------------------------
 
 
 def _guarded(mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: float) -> Result:
     """The streamed product, with the rows that rounding may have spoilt computed anew.
 
-    A transform's rounding is absolute over a column, so rows much smaller than the largest lose digits. A few such rows are
-    computed densely; if there are many, single precision is carried out in double first.
+    A transform's rounding is absolute over a column, so rows much smaller than the largest lose digits. A few such rows
+    are computed densely; if there are many, single precision is carried out in double first.
     """
     single = arrays.precision(X) == "float32"
     if single and math.isnan(rounding):
@@ -227,10 +228,10 @@ def _guarded(mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: flo
 
 
 def _in_double(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
-    wide = [arrays.cast_precision(a, "float64") for a in (F, G, X)]
-    mask = mask._placed(wide[-1])
+    F, G, X = (arrays.cast_precision(a, "float64") for a in (F, G, X))
+    mask = mask._placed(X)
     rounding = absolute_rounding(mask, arrays.unit_roundoff("float64"))
-    result = _guarded(mask, *wide, rounding)  # type: ignore[misc]  # three arrays
+    result = _guarded(mask, F, G, X, rounding)
     Y, mass = (arrays.cast_precision(a, "float32") for a in result)
     return Y, mass
 
@@ -250,9 +251,7 @@ def _rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array, rounding:
     return xp.nonzero(bad)[0]
 
 
-def _mended(
-    mask: StructuredMatrix, F: Array, G: Array, X: Array, Y: Array, mass: Array, rows: Array
-) -> Result:
+def _mended(mask: StructuredMatrix, F: Array, G: Array, X: Array, Y: Array, mass: Array, rows: Array) -> Result:
     """The product with some rows computed densely."""
     xp = arrays.namespace(X)
     exact, exact_mass = methods.dense_rows(mask, F, G, X, rows)

@@ -1,8 +1,8 @@
 """The ways to multiply by mask * (F G^T) without forming it.
 
-Every function takes a mask (..., m, n), features F (..., m, r) and G (..., n, r) and an operand X (..., n, k), all of one
-precision and home, and returns the product Y (..., m, k) and its row sums (mask * (F G^T)) 1 (..., m). None holds an array
-of size n x r x k or m x n.
+Every function takes a mask (..., m, n), features F (..., m, r) and G (..., n, r) and an operand X (..., n, k), all of
+one precision and home, and returns the product Y (..., m, k) and its row sums (mask * (F G^T)) 1 (..., m). None holds
+an array of size n x r x k or m x n.
 """
 
 from __future__ import annotations
@@ -45,15 +45,17 @@ class Sizes:
         return cls(math.prod(batch), int(F.shape[-2]), int(G.shape[-2]), int(F.shape[-1]), int(X.shape[-1]))
 
 
-# --- dense: rows of F G^T by matrix products, times entries of the mask -------------------------------------------------
+# --- dense: rows of F G^T by matrix products, times entries of the mask -----------------------------------------------
 
 
 def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """Blocks of rows, accurate row by row; O(m n (r + k)) operations, O(block) memory."""
     if isinstance(mask, Toeplitz | Dense) and kernels.numba_runs(F, G, X, _table(mask)):
         if isinstance(mask, Dense):
-            return kernels.dense_array(mask.a, F, G, X)
-        return kernels.dense_toeplitz(mask.gather_form, mask.shape[:-2], F, G, X)
+            result: Result = kernels.dense_array(mask.a, F, G, X)
+        else:
+            result = kernels.dense_toeplitz(mask.gather_form, mask.shape[:-2], F, G, X)
+        return result
     if mask.has_entries:
         return dense_rows(mask, F, G, X, arrays.namespace(X).arange(F.shape[-2]))
     return _dense_columns(mask, F, G, X)
@@ -95,7 +97,7 @@ def _table(mask: Toeplitz | Dense) -> Array:
     return mask.a if isinstance(mask, Dense) else mask.offsets
 
 
-# --- stream: the central lemma, a few features at a time -----------------------------------------------------------------
+# --- stream: the central lemma, a few features at a time --------------------------------------------------------------
 
 
 def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
@@ -129,21 +131,17 @@ def _features(F: Array, a: int, b: int) -> Array:
     return F[:, a:b].toarray() if arrays.is_sparse(F) else F[..., a:b]
 
 
-# --- what the mask's own structure allows --------------------------------------------------------------------------------
+# --- what the mask's own structure allows -----------------------------------------------------------------------------
 
 
-def scan(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
-    """Causal masks: matrix products inside chunks, a state of size r x k between them; local, hence accurate row by row."""
-    if not isinstance(mask, Causal):
-        raise _inapplicable("scan", mask)
+def scan(mask: Causal, F: Array, G: Array, X: Array) -> Result:
+    """Causal masks: matrix products inside chunks, a state r x k between them; local, hence accurate row by row."""
     decay, F, G, X = arrays.as_same_kind(mask.decays(X), F, G, X)
     return kernels.causal_hadamard(F, G, X, decay, upper=mask.upper)
 
 
-def sparse(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def sparse(mask: Sparse, F: Array, G: Array, X: Array) -> Result:
     """F G^T sampled at the nonzeros of the mask, then one sparse product a head; O(nnz (r + k))."""
-    if not isinstance(mask, Sparse):
-        raise _inapplicable("sparse", mask)
     xp, A = arrays.namespace(X), mask.csr
     F, G, data, X = arrays.as_same_kind(F, G, A.data, X)
     values = kernels.sampled_product(A, mask._rows, F, G) * data
@@ -152,63 +150,63 @@ def sparse(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     return Y[..., :-1], Y[..., -1]
 
 
-def low_rank(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def low_rank(mask: LowRank, F: Array, G: Array, X: Array) -> Result:
     """A mask L R^T: sum_s diag(L_s) F (G^T diag(R_s) X); O((m + n) r k) operations a rank."""
-    if not isinstance(mask, LowRank) or mask.has_sparse_factors:
-        raise _inapplicable("low_rank", mask)
     xp = arrays.namespace(X)
     V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
-    Y = None
+    Y = xp.zeros_like(V[..., :1, :])
     for s in range(mask.rank):
         part = mask.left[..., :, s : s + 1] * (F @ (xp.matrix_transpose(G) @ (mask.right[..., :, s : s + 1] * V)))
-        Y = part if Y is None else Y + part
+        Y = Y + part
     return Y[..., :-1], Y[..., -1]
 
 
-def diagonal(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def diagonal(mask: Diagonal, F: Array, G: Array, X: Array) -> Result:
     """A diagonal mask keeps the diagonal of F G^T only."""
-    if not isinstance(mask, Diagonal):
-        raise _inapplicable("diagonal", mask)
     mass = mask.d * arrays.namespace(X).sum(F * G, axis=-1)
     return mass[..., None] * X, mass
 
 
-def _inapplicable(method: str, mask: StructuredMatrix) -> TypeError:
-    msg = f"method {method!r} does not apply to {mask!r}"
-    return TypeError(msg)
-
-
-# --- costs ---------------------------------------------------------------------------------------------------------------
+# --- costs ------------------------------------------------------------------------------------------------------------
 
 
 def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    """Every entry of F G^T and of the mask."""
     area = float(s.heads * s.m * s.n)
     if not mask.has_entries:
         return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(1, s.heads / math.prod(mask.shape[:-2]))
-    touched = 0.4 if isinstance(mask, Toeplitz | Dense) else 12.0  # bytes an entry that the matrix products do not count
+    touched = (
+        0.4 if isinstance(mask, Toeplitz | Dense) else 12.0
+    )  # bytes an entry that the matrix products do not count
     return Work(gemm=2 * area * (s.r + s.k), bytes=touched * area, calls=2)
 
 
 def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
+    """A column of the mask's product a feature and column."""
     repeated = max(1.0, s.heads / max(1, math.prod(mask.shape[:-2])))
     passes = Work(bytes=24.0 * s.heads * (s.m + s.n) * s.r * s.k)
     return mask._work(s.r * (s.k + 1)) * repeated + passes + Work(calls=4)
 
 
-def scan_work(_: StructuredMatrix, s: Sizes) -> Work:
-    return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k) + 2 * s.r * s.k), bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=2)
+def scan_work(_: Causal, s: Sizes) -> Work:
+    """Chunks of 64 rows."""
+    return Work(
+        gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k) + 2 * s.r * s.k), bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=2
+    )
 
 
-def sparse_work(mask: StructuredMatrix, s: Sizes) -> Work:
-    count = mask.csr.data.shape[0] if isinstance(mask, Sparse) else s.m * s.n
+def sparse_work(mask: Sparse, s: Sizes) -> Work:
+    """One inner product a stored entry."""
+    count = mask.csr.data.shape[0]
     return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=2)
 
 
-def low_rank_work(mask: StructuredMatrix, s: Sizes) -> Work:
-    rank = mask.rank if isinstance(mask, LowRank) else 1
+def low_rank_work(mask: LowRank, s: Sizes) -> Work:
+    """Two products with features a rank."""
     work = Work(gemm=2.0 * s.heads * (s.m + s.n) * s.r * s.k, bytes=16.0 * s.heads * (s.m + s.n) * s.k, calls=3)
-    return work * rank
+    return work * mask.rank
 
 
-def diagonal_work(_: StructuredMatrix, s: Sizes) -> Work:
+def diagonal_work(_: Diagonal, s: Sizes) -> Work:
+    """One inner product a row."""
     return Work(bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=1)

@@ -122,6 +122,8 @@ class LowRank(StructuredMatrix):
 
 def constant(m: int, n: int, value: Any, like: Array | None) -> LowRank:
     """The m x n matrix all of whose entries are one value, in the home of an array."""
+    if like is not None and arrays.is_sparse(like):
+        like = like.data
     xp = np if like is None else arrays.namespace(like)
     width = "float64" if like is None else arrays.precision(like)
     kind = getattr(xp, arrays.dtype_of(width, complex_=isinstance(value, complex)))

@@ -50,7 +50,7 @@ _RATES = {
 def seconds(work: Work, backend: str, precision: str) -> float:
     """Expected time of some work."""
     rates = _RATES[backend]
-    time = sum(getattr(work, f.name) / getattr(rates, f.name) for f in fields(Work) if f.name != "calls")
+    time: float = sum(getattr(work, f.name) / getattr(rates, f.name) for f in fields(Work) if f.name != "calls")
     return time * (2.0 if precision == "float64" else 1.0) + work.calls / rates.calls
 
 
@@ -154,10 +154,13 @@ def explain(expression: StructuredMatrix, /, *, columns: int = 1) -> Plan:
     from structmask.linalg.base import StructuredMatrix
 
     if not isinstance(expression, StructuredMatrix):
-        msg = f"explain takes a StructuredMatrix, got {type(expression).__name__}; for attention pass mask * LowRank(phi_q, phi_k)"
+        msg = (
+            f"explain takes a StructuredMatrix, got {type(expression).__name__}; for attention pass mask "
+            "* LowRank(phi_q, phi_k)"
+        )
         raise TypeError(msg)
     _check_columns(columns)
-    return expression._plan(columns)  # noqa: SLF001  the planner's own entry point
+    return expression._plan(columns)
 
 
 def _check_columns(columns: Any) -> None:

@@ -1,7 +1,7 @@
 """Toeplitz and d-level block-Toeplitz matrices: entries depend on differences of grid points only.
 
-With p the linear position of a grid point in the table of offsets, every entry is ``table[p(i) - p(j) + c]``, whatever the
-number of levels; the product is a circulant one of side at least m + n - 1 on each axis.
+With p the linear position of a grid point in the table of offsets, every entry is ``table[p(i) - p(j) + c]``, whatever
+the number of levels; the product is a circulant one of side at least m + n - 1 on each axis.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Toeplitz(StructuredMatrix):
     Parameters
     ----------
     offsets : array (..., m_1 + n_1 - 1, ..., m_d + n_d - 1)
-        The table of f: the entry for the difference i - j is at index i - j + n_l - 1 on axis l. Leading axes are a batch.
+        The table of f: the entry for the difference i - j is at index i - j + n_l - 1 on axis l. Leading axes are a
+        batch.
     levels : int
         Number d of grid axes.
     columns : tuple of int, optional
@@ -37,8 +38,8 @@ class Toeplitz(StructuredMatrix):
 
     Notes
     -----
-    A product costs O(N log N) operations a column, N = prod(m_l + n_l - 1). Rounding is absolute over a column: an entry of
-    the result is off by about u log2(N) |f|_2 |x|_2 / sqrt(N). Circulant embedding as in Golub & Van Loan, section 4.8.
+    A product costs O(N log N) operations a column, N = prod(m_l + n_l - 1), by circulant embedding. Rounding is
+    absolute over a column: an entry of the result is off by about u sqrt(log2(N) / N) |f|_2 |x|_2, u the unit roundoff.
 
     Examples
     --------
@@ -55,8 +56,11 @@ class Toeplitz(StructuredMatrix):
 
     def __post_init__(self) -> None:
         offsets = arrays.as_array(self.offsets, "Toeplitz(offsets)")
-        if not isinstance(self.levels, int) or self.levels < 1 or offsets.ndim < self.levels:
-            msg = f"Toeplitz with levels={self.levels} needs that many trailing axes of offsets, got shape {tuple(offsets.shape)}"
+        if self.levels < 1 or offsets.ndim < self.levels:
+            msg = (
+                f"Toeplitz with levels={self.levels} needs that many trailing axes of offsets, got shape "
+                f"{tuple(offsets.shape)}"
+            )
             raise ValueError(msg)
         sides = tuple(offsets.shape[-self.levels :])
         object.__setattr__(self, "offsets", offsets)
@@ -170,8 +174,9 @@ class Toeplitz(StructuredMatrix):
 
     @cached_property
     def gather_form(self) -> tuple[Array, Array, Array, int]:
-        """A flat table t (heads, N), positions of rows and columns with M_ij = t[columns[j] - rows[i]], and the length of
-        the runs in which the columns' positions ascend by one.
+        """A flat table t (heads, N), positions with M_ij = t[columns[j] - rows[i]], and the length of a run.
+
+        Inside a run the positions of columns ascend by one, so that a row of M is read contiguously.
         """
         xp = arrays.namespace(self.offsets)
         table = xp.reshape(xp.flip(self._flat, axis=-1), (-1, self._flat.shape[-1]))
@@ -192,7 +197,10 @@ class Toeplitz(StructuredMatrix):
 def _column_grid(columns: Any, sides: tuple[int, ...]) -> tuple[int, ...]:
     if columns is None:
         if any(side % 2 == 0 for side in sides):
-            msg = f"Toeplitz offsets need odd sides 2 n - 1, got {sides}; for a rectangular matrix pass columns=(n_1, ...)"
+            msg = (
+                f"Toeplitz offsets need odd sides 2 n - 1, got {sides}; for a rectangular matrix pass "
+                "columns=(n_1, ...)"
+            )
             raise ValueError(msg)
         return tuple((int(side) + 1) // 2 for side in sides)
     grid = (columns,) if isinstance(columns, int) else tuple(int(n) for n in columns)
@@ -200,5 +208,3 @@ def _column_grid(columns: Any, sides: tuple[int, ...]) -> tuple[int, ...]:
         msg = f"Toeplitz with offsets of sides {sides} needs as many columns, each between 1 and its side, got {grid}"
         raise ValueError(msg)
     return grid
-
-

@@ -16,6 +16,7 @@ from numba import get_num_threads, njit, prange
 from .gemm import (
     ROWS,
     dot_rows,
+    horizontal_sum,
     lanes_of,
     multiply,
     multiply_masked,
@@ -25,12 +26,11 @@ from .gemm import (
     rounded,
     scale_row,
     scratch,
-    total,
     transpose_panels,
 )
 
 CHUNK = 64
-_SERIAL_WORK = 4e7  # multiply-adds one thread does in less than the time it takes to share them
+_SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
 _GROUPS_PER_THREAD = 4
 
 
@@ -95,17 +95,17 @@ def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass
     rows = min(ROWS, count - i)
     if started:
         multiply(F, i * r, r, 1, states, state, r, Z, 0, columns, W, k, rank, True)
-        dot_rows(F, i * r, r, states, state + r * columns, sums, r)
+        dot_rows(F, i * r, r, states, state + r * columns, sums, 0, r)
         if not unit:
             for row in range(rows):
                 scale_row(Z, row * columns, Z, row * columns, columns, carry[i + row])
                 scale_row(sums, row * V, sums, row * V, V, carry[i + row])
     begin, end = (i, count) if upper else (0, i + rows)
-    multiply_masked(F, i * r, r, work.transposed, r, work.mask, i * CHUNK, S, CHUNK, sums, begin, end, rank)
+    multiply_masked(F, i * r, r, work.transposed, r, work.mask, i * CHUNK, S, CHUNK, sums, 0, begin, end, rank)
     multiply(S, begin, CHUNK, 1, work.X, begin * W, CHUNK, Z, 0, columns, W, k, end - begin, not started)
     for row in range(rows):
         scale_row(Z, row * columns, Y, (first + i + row) * k, k, 1)
-        mass[first + i + row] = total(sums, row)
+        horizontal_sum(sums, row * V, mass, first + i + row)
 
 
 @njit(nogil=True, cache=True)
@@ -176,39 +176,32 @@ def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs,
         rates = decay[h if decay.shape[0] > 1 else 0]
         first, last = _group(chunks, groups, g), _group(chunks, groups, g + 1)
         started = outputs and g > 0
-        _run_chunks(F[h], G[h], X[h], rates, upper, unit, first, last, states, state, started, outputs, Y[h], mass[h], work)
+        _run_chunks(
+            F[h], G[h], X[h], rates, upper, unit, first, last, states, state, started, outputs, Y[h], mass[h], work
+        )
 
 
 @njit(nogil=True, cache=True)
-def _prefix(n, decay, upper, groups, states, head, size):  # type: ignore[no-untyped-def]
+def _prefix(heads, n, decay, upper, groups, states):  # type: ignore[no-untyped-def]
     """Turn the groups' own states into the states they start from."""
-    chunks = (n + CHUNK - 1) // CHUNK
-    for g in range(1, groups - 1):
-        first, last = _group(chunks, groups, g) * CHUNK, _group(chunks, groups, g + 1) * CHUNK
-        factor = decay.dtype.type(1)
-        for c in range(first, last):
-            factor *= decay[chunks * CHUNK - c] if upper else decay[c]
-        here = (head * groups + g) * size
-        for i in range(size):
-            states[here + size + i] += factor * states[here + i]
+    chunks, size = (n + CHUNK - 1) // CHUNK, states.size // (heads * groups)
+    for task in range(heads * groups):
+        h, g = task // groups, task % groups
+        if g == 0 or g + 1 == groups:
+            continue
+        rates, factor = decay[h if decay.shape[0] > 1 else 0], decay.dtype.type(1)
+        for c in range(_group(chunks, groups, g) * CHUNK, _group(chunks, groups, g + 1) * CHUNK):
+            factor *= rates[chunks * CHUNK - c] if upper else rates[c]
+        for i in range(task * size, (task + 1) * size):
+            states[i + size] += factor * states[i]
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, Y, mass):  # type: ignore[no-untyped-def]
-    heads, n = F.shape[0], F.shape[1]
-    tasks = heads * groups
-    if groups > 1:
-        for w in prange(workers):
-            _run_tasks(F, G, X, decay, upper, unit, groups, tasks * w // workers, tasks * (w + 1) // workers, states, False, Y, mass)
-        for h in range(heads):
-            _prefix(n, decay[h if decay.shape[0] > 1 else 0], upper, groups, states, h, states.size // tasks)
+def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, outputs, Y, mass):  # type: ignore[no-untyped-def]
+    tasks = F.shape[0] * groups
     for w in prange(workers):
-        _run_tasks(F, G, X, decay, upper, unit, groups, tasks * w // workers, tasks * (w + 1) // workers, states, True, Y, mass)
-
-
-@njit(nogil=True, cache=True)
-def _run_serial(F, G, X, decay, upper, unit, states, Y, mass):  # type: ignore[no-untyped-def]
-    _run_tasks(F, G, X, decay, upper, unit, 1, 0, F.shape[0], states, True, Y, mass)
+        begin, end = tasks * w // workers, tasks * (w + 1) // workers
+        _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs, Y, mass)
 
 
 @njit(nogil=True, cache=True)
@@ -230,10 +223,14 @@ def causal_hadamard(
     work = heads * n * (2 * rank * k + CHUNK * (rank + k))
     threads = get_num_threads()
     if threads == 1 or work < _SERIAL_WORK:
-        _run_serial(F, G, X, decay, upper, unit, _new_states(F, X, 1), Y, mass)
+        _run_tasks(F, G, X, decay, upper, unit, 1, 0, heads, _new_states(F, X, 1), True, Y, mass)
         return Y, mass
     chunks = -(-n // CHUNK)
     groups = 1 if heads % threads == 0 or heads >= 4 * threads else min(chunks, _GROUPS_PER_THREAD * threads)
     workers = min(threads, heads * groups)
-    _run_parallel(F, G, X, decay, upper, unit, groups, workers, _new_states(F, X, groups), Y, mass)
+    states = _new_states(F, X, groups)
+    if groups > 1:
+        _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, False, Y, mass)
+        _prefix(heads, n, decay, upper, groups, states)
+    _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, True, Y, mass)
     return Y, mass

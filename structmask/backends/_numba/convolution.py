@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from .fft_jobs import Job, block_widths, share
@@ -100,15 +100,12 @@ def correlate_multiply(lanes, rows, signal, stages, twiddles, spectrum, total):
             place, table = base + start, 2 * (leg * stride + start)
             for shift in (0, signal):
                 descend(lanes, rows, shift + base, start, low, stages, twiddles)
-            correlate_multiply_stage(
-                lanes, radix, rows, place, signal + place, leaf // radix, spectrum, total, table
-            )
+            correlate_multiply_stage(lanes, radix, rows, place, signal + place, leaf // radix, spectrum, total, table)
             for shift in (0, signal):
                 ascend(lanes, rows, shift + base, start, low, stages, twiddles)
 
 
-def _product_tasks(worker, workers, lanes, legs, stages, twiddles, spectrum, X, Y, rows):
-    """Tasks worker, worker + workers, ... of the product."""
+def _product_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, X, Y):
     (batch, n, k), m, width = X.shape, Y.shape[1], 2 * len(lanes)
     blocks, stride = (k + width - 1) // width, stages[1, 1]
     for task in range(worker, batch * blocks, workers):
@@ -120,14 +117,8 @@ def _product_tasks(worker, workers, lanes, legs, stages, twiddles, spectrum, X, 
             leave_columns(lanes, legs, half, Y[b], m, k, column, rows, 0, stride, twiddles)
 
 
-def _share_product(tasks, lanes, legs, stages, twiddles, spectrum, X, Y, rows):
-    workers = len(rows)
-    for worker in prange(workers):
-        tasks(np.int64(worker), workers, lanes, legs, stages, twiddles, spectrum, X, Y, rows[worker])
-
-
-def _correlation_tasks(worker, workers, lanes, legs, stages, twiddles, X, P, total, rows):
-    """Tasks of the correlation; `total` (batch, parts, 2, 2h): columns are dealt to parts, so that a task owns its total."""
+def _correlation_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, X, P, total):
+    """`total` (batch, parts, 2, 2h): columns are dealt to parts, so that a task owns its total."""
     (batch, n, k), m, width, parts = X.shape, P.shape[1], 2 * len(lanes), total.shape[1]
     stride = stages[1, 1]
     signal = stages[0, 0] * (stride + GAP)
@@ -140,14 +131,8 @@ def _correlation_tasks(worker, workers, lanes, legs, stages, twiddles, X, P, tot
                 correlate(lanes, rows, signal, stages, twiddles, total[b, part, half])
 
 
-def _share_correlation(tasks, lanes, legs, stages, twiddles, X, P, total, rows):
-    workers = len(rows)
-    for worker in prange(workers):
-        tasks(np.int64(worker), workers, lanes, legs, stages, twiddles, X, P, total, rows[worker])
-
-
-PRODUCT = Job(_product_tasks, _share_product, given=(1, 3, 3), made=(3,))
-CORRELATION = Job(_correlation_tasks, _share_correlation, given=(1, 3, 3), made=(4,))
+PRODUCT = Job(_product_tasks, given=(3, 3), made=(3,))
+CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(4,))
 
 
 def _blocks(plan: Plan, batch: int, k: int) -> tuple[int, int]:

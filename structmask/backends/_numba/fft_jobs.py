@@ -1,8 +1,8 @@
 """Jobs of the FFT products: compiled once per vector width and precision, run by one thread or shared by all.
 
-A job is a function of (worker, workers) that does tasks worker, worker + workers, ..., and a loop over workers that calls it by
-address: its code is compiled once, and the loop, which only calls, quickly. Signatures are explicit, with read-only data arguments, so
-that one version serves writable and read-only arrays.
+A job is a function of (worker, workers) that does tasks worker, worker + workers, ... The loop over workers calls it by address, so
+that its code is compiled once, for one thread and for many. Signatures are explicit, with read-only data arguments: one version serves
+writable and read-only arrays.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, types
+from numba import njit, prange, types
 from numpy.typing import NDArray
 
 from .fft_plan import Plan, stage_cost
@@ -56,44 +56,56 @@ def share(plan: Plan, tasks: int) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """`tasks(worker, workers, lanes, legs, stages, *given, *made, rows)` and the loop `share(tasks, lanes, ..., rows)` over workers.
+    """Compiled `tasks(phase, worker, workers, lanes, legs, stages, twiddles, rows, *arrays)`, `lanes` and `legs` told by tuples.
 
-    `given` and `made` tell the arrays read and written by their numbers of axes (0: an integer); the first of `given` are the
-    twiddle factors.
+    `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an integer). Every worker ends a phase before
+    one begins the next.
     """
 
     tasks: Callable[..., None]
-    share: Callable[..., None]
     given: tuple[int, ...]
     made: tuple[int, ...]
+    phases: int = 1
 
-    def run(self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any, alone: bool = True) -> None:
-        """Run on `arrays` (`given` without the twiddles, and `made`); one worker skips the loop if it may run `alone`."""
+    def run(self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any) -> None:
+        """Run on `arrays` with scratch for so many signals per worker."""
         rows = scratch(workers, signals * plan.scratch_rows, lanes, plan.dtype)
         key = (self, lanes, plan.radices[0], plan.dtype)
-        shape = ((0,) * lanes, (0,) * plan.radices[0], plan.stages, plan.twiddles)
-        if workers == 1 and alone:
-            _compiled_tasks(*key)(0, 1, *shape, *arrays, rows[0])
-        else:
-            _compiled_share(*key)(_compiled_tasks(*key), *shape, *arrays, rows)
+        tables = ((0,) * lanes, (0,) * plan.radices[0], plan.stages, plan.twiddles)
+        tasks = _compiled_tasks(*key)
+        if workers > 1:
+            _compiled_share(*key)(tasks, self.phases, *tables, rows, arrays)
+            return
+        for phase in range(self.phases):
+            tasks(phase, 0, 1, *tables, rows[0], *arrays)
 
 
-def _arguments(job: Job, lanes: int, legs: int, dtype: np.dtype[Any], axes_of_rows: int) -> list[Any]:
+def _share(tasks, phases, lanes, legs, stages, twiddles, rows, arrays):
+    workers = len(rows)
+    for phase in range(phases):
+        for worker in prange(workers):
+            tasks(phase, np.int64(worker), workers, lanes, legs, stages, twiddles, rows[worker], *arrays)
+
+
+def _signature(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any], Any]:
+    """Types of the tables, of the arrays, and of a number."""
     number = numba.from_dtype(dtype)
-    arguments = [types.UniTuple(types.int64, count) for count in (lanes, legs)]
-    arguments.append(types.Array(types.int64, 2, "C", readonly=True))
-    arguments += [types.Array(number, axes, "C", readonly=True) if axes else types.int64 for axes in job.given]
-    return arguments + [types.Array(number, axes, "C") for axes in (*job.made, axes_of_rows)]
+    tables = [types.UniTuple(types.int64, count) for count in (lanes, legs)]
+    tables += [types.Array(types.int64, 2, "C", readonly=True), types.Array(number, 1, "C", readonly=True)]
+    arrays = [types.Array(number, axes, "C", readonly=True) if axes else types.int64 for axes in job.given]
+    return tables, arrays + [types.Array(number, axes, "C") for axes in job.made], number
 
 
 @cache
 def _compiled_tasks(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    signature = types.void(types.int64, types.int64, *_arguments(job, lanes, legs, dtype, 1))
+    tables, arrays, number = _signature(job, lanes, legs, dtype)
+    signature = types.void(*(types.int64,) * 3, *tables, types.Array(number, 1, "C"), *arrays)
     return njit(signature, nogil=True, cache=True)(job.tasks)
 
 
 @cache
 def _compiled_share(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    function = types.FunctionType(_compiled_tasks(job, lanes, legs, dtype).nopython_signatures[0])
-    signature = types.void(function, *_arguments(job, lanes, legs, dtype, 2))
-    return njit(signature, nogil=True, cache=True, parallel=True)(job.share)
+    tables, arrays, number = _signature(job, lanes, legs, dtype)
+    tasks = types.FunctionType(_compiled_tasks(job, lanes, legs, dtype).nopython_signatures[0])
+    signature = types.void(tasks, types.int64, *tables, types.Array(number, 2, "C"), types.Tuple(arrays))
+    return njit(signature, nogil=True, cache=True, parallel=True)(_share)

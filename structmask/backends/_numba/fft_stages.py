@@ -20,7 +20,9 @@ RADICES = (2, 3, 4, 5, 8)
 
 
 @kernel
-def forward_stage(e: Emitter, radix: Index, rows: Any, start: Index, stride: Index, twiddles: Any, table: Index) -> None:
+def forward_stage(
+    e: Emitter, radix: Index, rows: Any, start: Index, stride: Index, twiddles: Any, table: Index
+) -> None:
     """DFT of the rows start + j + stride t over t, then twiddles, for all j < stride."""
     for R in RADICES:
         with e.when(radix, R), e.loop(stride) as j:
@@ -31,7 +33,9 @@ def forward_stage(e: Emitter, radix: Index, rows: Any, start: Index, stride: Ind
 
 
 @kernel
-def inverse_stage(e: Emitter, radix: Index, rows: Any, start: Index, stride: Index, twiddles: Any, table: Index) -> None:
+def inverse_stage(
+    e: Emitter, radix: Index, rows: Any, start: Index, stride: Index, twiddles: Any, table: Index
+) -> None:
     """The conjugate transpose of `forward_stage`."""
     for R in RADICES:
         with e.when(radix, R), e.loop(stride) as j:
@@ -90,7 +94,14 @@ def correlate_multiply_stage(
 
 
 def _enter(
-    e: Emitter, R: int, half: Index, rows: Any, base: Index, stride: Index, twiddles: Any, read: Callable[[Index], Complex]
+    e: Emitter,
+    R: int,
+    half: Index,
+    rows: Any,
+    base: Index,
+    stride: Index,
+    twiddles: Any,
+    read: Callable[[Index], Complex],
 ) -> None:
     """First stage of the rows `read(r)`; the twist exp(-i pi r / h) of the skew half is in leg constants and twiddles."""
     for odd in (0, 1):

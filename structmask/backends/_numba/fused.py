@@ -20,10 +20,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
-from .convolution import block_widths, compiled, correlate_multiply, gather_offsets, multiply, scratch, share
+from .convolution import correlate_multiply, gather_offsets, multiply
+from .fft_jobs import Job, block_widths, share
 from .fft_plan import GAP, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
 
@@ -61,8 +62,24 @@ def _unpack(worker, workers, totals, A):
 
 
 def _hadamard_tasks(
-    worker, workers, lanes, legs, stages, twiddles, spectrum, features, pairs, blocks, left, totals, rows):
-    """One task: one block of Y (or pair, if lanes are features) of one batch entry, and a part of the sum over the other index."""
+    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, pairs, blocks, left, totals,
+    Y,
+):  # fmt: skip
+    if phase == 0:
+        _pack(worker, workers, first, pairs)
+        _pack(worker, workers, second, blocks)
+        _pack(worker, workers, third, left)
+    elif phase == 1:
+        _contract(
+            worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals
+        )
+    else:
+        _unpack(worker, workers, totals, Y)
+
+
+@njit(nogil=True, cache=True)
+def _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals):
+    """One task: a block of Y (a pair, if lanes are features) of one batch entry, and a part of the sum over the other index."""
     (parts, batch, owned, _, _), stride = totals.shape, stages[1, 1]
     summed = blocks.shape[1] if features else pairs.shape[1]
     for task in range(worker, parts * batch * owned, workers):
@@ -79,24 +96,30 @@ def _hadamard_tasks(
                     leave_to_block(lanes, legs, half, left[b, pair], total, rows, 0, stride, twiddles)
 
 
-def _hadamard(lanes, legs, stages, twiddles, spectrum, features, first, second, third, pairs, blocks, left, totals, Y, rows):
-    workers = len(rows)
-    for worker in prange(workers):
+def _pullback_tasks(
+    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, fourth,
+    pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_F,
+):  # fmt: skip
+    if phase == 0:
         _pack(worker, workers, first, pairs)
         _pack(worker, workers, second, blocks)
-        _pack(worker, workers, third, left)
-    for worker in prange(workers):
-        _hadamard_tasks(
-            lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left, totals, rows[worker]
-        )
-    for worker in prange(workers):
-        _unpack(worker, workers, totals, Y)
+        _pack(worker, workers, third, left_pairs)
+        _pack(worker, workers, fourth, left_blocks)
+    elif phase == 1:
+        _differentiate(
+            worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs,
+            left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
+        )  # fmt: skip
+    else:
+        _unpack(worker, workers, d_pairs, d_first)
+        _unpack(worker, workers, d_blocks, d_second)
+        _unpack(worker, workers, d_left, d_F)
 
 
 @njit(nogil=True, cache=True)
-def _pullback_tasks(
-    lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left_pairs, left_blocks, d_pairs,
-    d_blocks, d_left, d_spectrum, rows,
+def _differentiate(
+    worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs, left_blocks,
+    d_pairs, d_blocks, d_left, d_spectrum,
 ):  # fmt: skip
     """One task: every so many blocks and pairs of one batch entry; it owns a slice of each total."""
     (batch, groups, _, _), block_parts, pair_parts, stride = blocks.shape, len(d_pairs), len(d_blocks), stages[1, 1]
@@ -121,25 +144,8 @@ def _pullback_tasks(
                     )
 
 
-def _pullback(
-    lanes, legs, stages, twiddles, spectrum, features, first, second, third, fourth, pairs, blocks, left_pairs, left_blocks,
-    d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third, rows,
-):  # fmt: skip
-    workers = len(rows)
-    for worker in prange(workers):
-        _pack(worker, workers, first, pairs)
-        _pack(worker, workers, second, blocks)
-        _pack(worker, workers, third, left_pairs)
-        _pack(worker, workers, fourth, left_blocks)
-    for worker in prange(workers):
-        _pullback_tasks(
-            lanes, legs, worker, workers, stages, twiddles, spectrum, features, pairs, blocks, left_pairs, left_blocks,
-            d_pairs, d_blocks, d_left, d_spectrum, rows[worker],
-        )  # fmt: skip
-    for worker in prange(workers):
-        _unpack(worker, workers, d_pairs, d_first)
-        _unpack(worker, workers, d_blocks, d_second)
-        _unpack(worker, workers, d_left, d_third)
+HADAMARD = Job(_hadamard_tasks, given=(3, 0, 3, 3, 3), made=(4, 4, 4, 5, 3), phases=3)
+PULLBACK = Job(_pullback_tasks, given=(3, 0, 3, 3, 3, 3), made=(4, 4, 4, 4, 5, 5, 5, 4, 3, 3, 3), phases=3)
 
 
 def _groups(columns: int, width: int) -> int:
@@ -156,9 +162,7 @@ def _parts(tasks: int, most: int, workers: int) -> int:
     return 1 if tasks % workers == 0 or tasks >= 4 * workers else min(most, workers)
 
 
-def hadamard(
-    plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any], X: NDArray[Any], /
-) -> NDArray[Any]:
+def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any], X: NDArray[Any], /) -> NDArray[Any]:
     """Y = (M * (F G^T)) X = sum_r diag(F_r) M diag(G_r) X.
 
     Parameters
@@ -174,7 +178,7 @@ def hadamard(
     Y = np.zeros((batch, plan.m, k), plan.dtype)
     if Y.size == 0 or r == 0:
         return Y
-    lanes, legs, dtype = block_widths(plan)[0], plan.radices[0], plan.dtype
+    lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X = (np.ascontiguousarray(A, dtype) for A in (F, G, X))
     features = _lanes_are_features(r, k, lanes)
     of_pairs, of_blocks = (k, r) if features else (r, k)
@@ -185,12 +189,11 @@ def hadamard(
     tasks = batch * owned.shape[1]
     parts = _parts(tasks, left.shape[1], workers)
     workers = min(workers, tasks * parts)
-    rows = scratch(workers, plan.scratch_rows, lanes, dtype)
     totals = np.zeros((parts, *owned.shape), dtype)
-    run = compiled(_hadamard, lanes, legs, dtype, (1, 3, 0, 3, 3, 3), (4, 4, 4, 5, 3, 2), parallel=True)
     first, second = (X, G) if features else (G, X)
-    given = (plan.stages, plan.twiddles, spectrum, int(features), first, second, F)
-    run((0,) * lanes, (0,) * legs, *given, pairs, blocks, left, totals, Y, rows)
+    HADAMARD.run(
+        plan, lanes, workers, 1, spectrum, int(features), first, second, F, pairs, blocks, left, totals, Y
+    )
     return Y
 
 
@@ -213,25 +216,23 @@ def hadamard_pullback(
     gradients = tuple(np.zeros(A.shape, plan.dtype) for A in (F, G, X))
     if X.size == 0 or F.size == 0:
         return *gradients, np.zeros((D, plan.m + plan.n - 1), plan.dtype)
-    lanes, legs, dtype = block_widths(plan)[0], plan.radices[0], plan.dtype
+    lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
     dF, dG, dX = gradients
     features = _lanes_are_features(r, k, lanes)
     of_pairs, of_blocks = (k, r) if features else (r, k)
     pairs, left_pairs = (np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype) for _ in range(2))
     blocks, left_blocks = (np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype) for _ in range(2))
-    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1], signals=2)
+    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1])
     block_parts = _parts(batch, blocks.shape[1], workers)
     pair_parts = min(pairs.shape[1], -(-workers // (batch * block_parts)))
     workers = min(workers, batch * block_parts * pair_parts)
     d_pairs, d_blocks = np.zeros((block_parts, *pairs.shape), dtype), np.zeros((pair_parts, *blocks.shape), dtype)
     d_left = np.zeros_like(d_blocks if features else d_pairs)
     d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.h), dtype)
-    rows = scratch(workers, 2 * plan.scratch_rows, lanes, dtype)
-    given = (X, G, P, F, dX, dG) if features else (G, X, F, P, dG, dX)
-    run = compiled(_pullback, lanes, legs, dtype, (1, 3, 0, 3, 3, 3, 3), (4, 4, 4, 4, 5, 5, 5, 4, 3, 3, 3, 2), parallel=True)
-    run(
-        (0,) * lanes, (0,) * legs, plan.stages, plan.twiddles, spectrum, int(features), *given[:4], pairs, blocks, left_pairs, left_blocks,
-        d_pairs, d_blocks, d_left, d_spectrum, *given[4:], dF, rows,
+    given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
+    PULLBACK.run(
+        plan, lanes, workers, 2, spectrum, int(features), *given, pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left,
+        d_spectrum, *made,
     )  # fmt: skip
     return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)

@@ -6,6 +6,9 @@ loads of ``B`` and ROWS scalar loads of ``A``. Operands are flat scratch arrays 
 always ``2 V`` (a *panel*), and everything is padded with zeros to whole tiles, so that there are no edges here.
 """
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,192 +55,203 @@ class _Emitter:
     def store(self, value: Any, base: Any, offset: Any) -> None:
         self.builder.store(value, self.pointer(base, offset)).align = self.bytes
 
-    def spread(self, base: Any, offset: Any) -> Any:
-        """One number of memory in every lane."""
-        return self.spread_value(self.builder.load(self.builder.gep(base, [offset])))
+    def shuffle(self, left: Any, right: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
 
-    def spread_value(self, value: Any) -> Any:
+    def everywhere(self, value: Any) -> Any:
+        """One number in every lane."""
         undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, value, _I32(0))
-        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def spread(self, base: Any, offset: Any) -> Any:
+        """One number of memory in every lane."""
+        return self.everywhere(self.builder.load(self.builder.gep(base, [offset])))
+
+    def set(self, register: Any, value: Any) -> None:
+        self.builder.store(value, register)
+
+    def get(self, register: Any) -> Any:
+        return self.builder.load(register)
+
+    @contextmanager
+    def steps(self, start: Any, stop: Any, step: int) -> Iterator[Any]:
+        """A loop."""
+        bounds = self.number(start), self.number(stop), self.number(step)
+        with cgutils.for_range_slice(self.builder, *bounds, intp=_I64) as (index, _):
+            yield index
 
     def multiply_add(self, left: Any, right: Any, total: Any) -> Any:
         return self.builder.fadd(total, self.builder.fmul(left, right, flags=_FUSED), flags=_FUSED)
 
 
-def _emitted(context: Any, builder: Any, signature: Any, values: Any) -> tuple[_Emitter, list[Any]]:
-    """The emitter and the arguments, arrays as pointers to their first number."""
-    arguments = [
-        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
-        for kind, value in zip(signature.args, values, strict=True)
-    ]
-    return _Emitter(builder, signature.args[0].dtype), arguments
+def _kernel(layout: str) -> Any:
+    """Make the decorated body an intrinsic that numba code calls.
+
+    ``layout`` has one letter an argument of the intrinsic: ``p`` an array, followed by ``o``, the offset to start from (the
+    body gets one pointer for the two), ``i`` an integer, ``b`` a boolean, ``x`` a number of the arrays' dtype. The body
+    becomes one function that is not inlined, whatever the number of callers: they compile fast.
+    """
+
+    def declare(body: Any) -> Any:
+        def typed(typing: Any, *kinds: Any) -> Any:
+            dtype = kinds[0].dtype
+            fixed = {"o": types.int64, "i": types.int64, "b": types.boolean, "x": dtype}
+            name = f"structmask_{body.__name__}_{dtype}"
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                arguments: list[Any] = []
+                for letter, kind, value in zip(layout, signature.args, values, strict=True):
+                    if letter == "p":
+                        arguments.append(context.make_array(kind)(context, builder, value).data)
+                    elif letter == "o":
+                        arguments[-1] = builder.gep(arguments[-1], [value])
+                    else:
+                        arguments.append(value)
+                builder.call(_defined(builder.module, name, body, dtype, arguments), arguments)
+                return context.get_dummy_value()
+
+            return types.void(*(fixed.get(letter, kind) for letter, kind in zip(layout, kinds, strict=True))), generate
+
+        names = ["typing", *(f"{letter}{i}" for i, letter in enumerate(layout))]
+        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        typed.__signature__ = inspect.Signature([inspect.Parameter(name, positional) for name in names])  # type: ignore[attr-defined]
+        typed.__name__, typed.__doc__ = body.__name__, body.__doc__
+        return intrinsic(typed)
+
+    return declare
 
 
-def _accumulate(emit: _Emitter, sums: list[list[Any]], A: Any, a: Any, row: Any, step: Any, B: Any, b: Any, count: Any) -> None:
-    """``sums[i][v] += A[i, p] * B[p, v]`` over the ``count`` values of p."""
-    builder, vectors = emit.builder, len(sums[0])
-    with cgutils.for_range(builder, count, intp=_I64) as loop:
-        start = emit.offset(b, loop.index, 2 * emit.lanes)
-        across = [emit.load(B, emit.offset(start, v, emit.lanes)) for v in range(vectors)]
-        here = emit.offset(a, loop.index, step)
-        for i in range(ROWS):
-            scalar = emit.spread(A, emit.offset(here, i, row))
-            for v in range(vectors):
-                builder.store(emit.multiply_add(scalar, across[v], builder.load(sums[i][v])), sums[i][v])
+def _defined(module: Any, name: str, body: Any, dtype: Any, arguments: list[Any]) -> Any:
+    """The LLVM function of this name, written on its first use in a module."""
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(module, kind, name)
+    if function.is_declaration:
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        body(_Emitter(builder, dtype), *function.args)
+        builder.ret_void()
+    return function
 
 
 def _registers(emit: _Emitter, vectors: int) -> list[list[Any]]:
     return [[cgutils.alloca_once(emit.builder, emit.vector) for _ in range(vectors)] for _ in range(ROWS)]
 
 
-def _tile_of(vectors: int) -> Any:
-    """The intrinsic that computes ``ROWS`` rows of ``vectors`` vectors."""
-
-    @intrinsic
-    def tile(typing, A, a, row, step, B, b, C, c, width, count, fresh):  # type: ignore[no-untyped-def]
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            emit, (A, a, row, step, B, b, C, c, width, count, fresh) = _emitted(context, builder, signature, values)
-            sums = _registers(emit, vectors)
-            places = [[emit.offset(emit.offset(c, i, width), v, emit.lanes) for v in range(vectors)] for i in range(ROWS)]
-            with builder.if_else(fresh) as (start, resume):
-                with start:
-                    for i in range(ROWS):
-                        for v in range(vectors):
-                            builder.store(emit.zero, sums[i][v])
-                with resume:
-                    for i in range(ROWS):
-                        for v in range(vectors):
-                            builder.store(emit.load(C, places[i][v]), sums[i][v])
-            _accumulate(emit, sums, A, a, row, step, B, b, count)
-            for i in range(ROWS):
-                for v in range(vectors):
-                    emit.store(builder.load(sums[i][v]), C, places[i][v])
-            return context.get_dummy_value()
-
-        i8 = types.int64
-        return types.void(A, i8, i8, i8, B, i8, C, i8, i8, i8, types.boolean), generate
-
-    return tile
-
-
-_tile = _tile_of(2)
-_narrow_tile = _tile_of(1)
-
-
-@intrinsic
-def _masked_tile(typing, A, a, row, step, B, b, M, m, S, s, width, totals, t, count):  # type: ignore[no-untyped-def]
-    """``S = M * (A @ B)``, and ``totals`` grows by the sums of its vectors."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (A, a, row, step, B, b, M, m, S, s, width, totals, t, count) = _emitted(context, builder, signature, values)
-        sums = _registers(emit, 2)
-        for line in sums:
-            for register in line:
-                builder.store(emit.zero, register)
-        _accumulate(emit, sums, A, a, row, step, B, b, count)
+def _accumulate(emit: _Emitter, sums: list[list[Any]], A: Any, row: Any, step: Any, B: Any, count: Any) -> None:
+    """``sums[i][v] += A[i, p] * B[p, v]`` over the ``count`` values of p."""
+    vectors = range(len(sums[0]))
+    with emit.steps(0, count, 1) as p:
+        start = emit.offset(0, p, 2 * emit.lanes)
+        across = [emit.load(B, emit.offset(start, v, emit.lanes)) for v in vectors]
+        here = emit.offset(0, p, step)
         for i in range(ROWS):
-            place = emit.offset(t, i, emit.lanes)
-            total = emit.load(totals, place)
-            for v in range(2):
-                offset = emit.offset(emit.number(v * emit.lanes), i, width)
-                mask = emit.load(M, builder.add(m, offset))
-                value = builder.fmul(builder.load(sums[i][v]), mask)
-                emit.store(value, S, builder.add(s, offset))
-                total = builder.fadd(total, value)
-            emit.store(total, totals, place)
-        return context.get_dummy_value()
-
-    i8 = types.int64
-    return types.void(A, i8, i8, i8, B, i8, M, i8, S, i8, i8, totals, i8, i8), generate
+            scalar = emit.spread(A, emit.offset(here, i, row))
+            for v in vectors:
+                emit.set(sums[i][v], emit.multiply_add(scalar, across[v], emit.get(sums[i][v])))
 
 
-@intrinsic
-def _transposed_square(typing, A, a, width, B, b):  # type: ignore[no-untyped-def]
-    """``V`` rows of ``V`` columns of A, transposed, to panel B."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (A, a, width, B, b) = _emitted(context, builder, signature, values)
-        V = emit.lanes
-        rows = [emit.load(A, emit.offset(a, i, width)) for i in range(V)]
-        half = 1
-        while half < V:
-            # exchange the off-diagonal half x half blocks of every 2 half x 2 half block
-            low = [lane if not lane & half else V + lane - half for lane in range(V)]
-            high = [lane + half if not lane & half else V + lane for lane in range(V)]
-            indices = [ir.Constant(ir.VectorType(_I32, V), lanes) for lanes in (low, high)]
-            for i in range(V):
-                if not i & half:
-                    pair = rows[i], rows[i + half]
-                    rows[i], rows[i + half] = (builder.shuffle_vector(*pair, index) for index in indices)
-            half *= 2
-        for i, value in enumerate(rows):
-            emit.store(value, B, emit.offset(b, i, 2 * V))
-        return context.get_dummy_value()
-
-    i8 = types.int64
-    return types.void(A, i8, i8, B, i8), generate
+def _tile_body(emit: _Emitter, vectors: int, A: Any, row: Any, step: Any, B: Any, C: Any, width: Any, count: Any, fresh: Any) -> None:
+    sums = _registers(emit, vectors)
+    tile = [(i, v, emit.offset(v * emit.lanes, i, width)) for i in range(ROWS) for v in range(vectors)]
+    for i, v, _ in tile:
+        emit.set(sums[i][v], emit.zero)
+    _accumulate(emit, sums, A, row, step, B, count)
+    with emit.builder.if_then(emit.builder.not_(fresh)):
+        # a partial sum of its own, added at the end, keeps long sums accurate
+        for i, v, place in tile:
+            emit.set(sums[i][v], emit.builder.fadd(emit.get(sums[i][v]), emit.load(C, place)))
+    for i, v, place in tile:
+        emit.store(emit.get(sums[i][v]), C, place)
 
 
-@intrinsic
-def scale_row(typing, A, a, B, b, count, factor):  # type: ignore[no-untyped-def]
-    """``B[b + j] = factor * A[a + j]`` for ``count`` values of j."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (A, a, B, b, count, factor) = _emitted(context, builder, signature, values)
-        V = emit.lanes
-        factors = emit.spread_value(factor)
-        whole = builder.and_(count, emit.number(-V))
-        with cgutils.for_range_slice(builder, emit.number(0), whole, emit.number(V), intp=_I64) as (j, _):
-            value = builder.fmul(factors, emit.load(A, builder.add(a, j)))
-            emit.store(value, B, builder.add(b, j))
-        with cgutils.for_range_slice(builder, whole, count, emit.number(1), intp=_I64) as (j, _):
-            value = builder.fmul(factor, builder.load(builder.gep(A, [builder.add(a, j)])))
-            builder.store(value, builder.gep(B, [builder.add(b, j)]))
-        return context.get_dummy_value()
-
-    i8 = types.int64
-    return types.void(A, i8, B, i8, i8, A.dtype), generate
+@_kernel("poiipopoiib")
+def _tile(emit: _Emitter, *arguments: Any) -> None:
+    """A tile of ``C = A @ B`` (fresh) or ``C += A @ B``."""
+    _tile_body(emit, 2, *arguments)
 
 
-@intrinsic
-def dot_rows(typing, A, a, row, z, start, sums, count):  # type: ignore[no-untyped-def]
-    """``sums`` grows by ``A[a + i * row + p] * z[start + p]`` for ROWS rows i; ``count`` is a multiple of V."""
+@_kernel("poiipopoiib")
+def _narrow_tile(emit: _Emitter, *arguments: Any) -> None:
+    """The same with half as many columns."""
+    _tile_body(emit, 1, *arguments)
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (A, a, row, z, start, sums, count) = _emitted(context, builder, signature, values)
-        V = emit.lanes
-        registers = _registers(emit, 1)
+
+@_kernel("poiipopopoipoi")
+def _masked_tile(
+    emit: _Emitter, A: Any, row: Any, step: Any, B: Any, M: Any, S: Any, width: Any, totals: Any, count: Any
+) -> None:
+    """A tile of ``S = M * (A @ B)``; ``totals`` grows by its vectors."""
+    sums = _registers(emit, 2)
+    for line in sums:
+        for register in line:
+            emit.set(register, emit.zero)
+    _accumulate(emit, sums, A, row, step, B, count)
+    for i in range(ROWS):
+        total = emit.load(totals, emit.number(i * emit.lanes))
+        for v in range(2):
+            place = emit.offset(v * emit.lanes, i, width)
+            value = emit.builder.fmul(emit.get(sums[i][v]), emit.load(M, place))
+            emit.store(value, S, place)
+            total = emit.builder.fadd(total, value)
+        emit.store(total, totals, emit.number(i * emit.lanes))
+
+
+@_kernel("poipo")
+def _transposed_square(emit: _Emitter, A: Any, width: Any, B: Any) -> None:
+    """V rows of V columns of A, transposed, to panel B."""
+    V = emit.lanes
+    rows = [emit.load(A, emit.offset(0, i, width)) for i in range(V)]
+    half = 1
+    while half < V:
+        # exchange the off-diagonal blocks of every square of side 2 half
+        low = [V + lane - half if lane & half else lane for lane in range(V)]
+        high = [V + lane if lane & half else lane + half for lane in range(V)]
+        for i in range(V):
+            if not i & half:
+                pair = rows[i], rows[i + half]
+                rows[i], rows[i + half] = emit.shuffle(*pair, low), emit.shuffle(*pair, high)
+        half *= 2
+    for i, value in enumerate(rows):
+        emit.store(value, B, emit.number(2 * V * i))
+
+
+@_kernel("popoix")
+def scale_row(emit: _Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
+    """``B[j] = factor * A[j]`` for ``count`` values of j."""
+    builder, factors = emit.builder, emit.everywhere(factor)
+    whole = builder.and_(count, emit.number(-emit.lanes))
+    with emit.steps(0, whole, emit.lanes) as j:
+        emit.store(builder.fmul(factors, emit.load(A, j)), B, j)
+    with emit.steps(whole, count, 1) as j:
+        builder.store(builder.fmul(factor, builder.load(builder.gep(A, [j]))), builder.gep(B, [j]))
+
+
+@_kernel("poipopoi")
+def dot_rows(emit: _Emitter, A: Any, row: Any, z: Any, sums: Any, count: Any) -> None:
+    """``sums`` grows by the vectors of ``A[i, p] * z[p]``, ROWS rows i; ``count`` is a multiple of V."""
+    registers = _registers(emit, 1)
+    for i in range(ROWS):
+        emit.set(registers[i][0], emit.load(sums, emit.number(i * emit.lanes)))
+    with emit.steps(0, count, emit.lanes) as p:
+        weights = emit.load(z, p)
         for i in range(ROWS):
-            builder.store(emit.load(sums, emit.number(i * V)), registers[i][0])
-        with cgutils.for_range_slice(builder, emit.number(0), count, emit.number(V), intp=_I64) as (p, _):
-            weights = emit.load(z, builder.add(start, p))
-            for i in range(ROWS):
-                value = emit.load(A, emit.offset(builder.add(a, p), i, row))
-                builder.store(emit.multiply_add(value, weights, builder.load(registers[i][0])), registers[i][0])
-        for i in range(ROWS):
-            emit.store(builder.load(registers[i][0]), sums, emit.number(i * V))
-        return context.get_dummy_value()
-
-    i8 = types.int64
-    return types.void(A, i8, i8, z, i8, sums, i8), generate
+            value = emit.load(A, emit.offset(p, i, row))
+            emit.set(registers[i][0], emit.multiply_add(value, weights, emit.get(registers[i][0])))
+    for i in range(ROWS):
+        emit.store(emit.get(registers[i][0]), sums, emit.number(i * emit.lanes))
 
 
-@intrinsic
-def _horizontal_sum(typing, A, a):  # type: ignore[no-untyped-def]
+@_kernel("popo")
+def horizontal_sum(emit: _Emitter, sums: Any, result: Any) -> None:
     """The sum of V numbers, by halves."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (A, a) = _emitted(context, builder, signature, values)
-        value, lanes = emit.load(A, a), emit.lanes
-        while lanes > 1:
-            lanes //= 2
-            halves = [ir.Constant(ir.VectorType(_I32, lanes), list(range(o, o + lanes))) for o in (0, lanes)]
-            low, high = (builder.shuffle_vector(value, value, half) for half in halves)
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, _I32(0))
-
-    return A.dtype(A, types.int64), generate
+    value, lanes = emit.load(sums, emit.number(0)), emit.lanes
+    while lanes > 1:
+        lanes //= 2
+        low, high = list(range(lanes)), list(range(lanes, 2 * lanes))
+        value = emit.builder.fadd(emit.shuffle(value, value, low), emit.shuffle(value, value, high))
+    emit.builder.store(emit.builder.extract_element(value, _I32(0)), result)
 
 
 @njit(nogil=True, cache=True)
@@ -315,14 +329,8 @@ def multiply(A, a, row, step, B, b, height, C, c, width, stride, columns, count,
 
 
 @njit(nogil=True, cache=True)
-def multiply_masked(A, a, row, B, height, M, m, S, width, sums, first, last, count):  # type: ignore[no-untyped-def]
+def multiply_masked(A, a, row, B, height, M, m, S, width, sums, t, first, last, count):  # type: ignore[no-untyped-def]
     """ROWS rows of ``S = M * (A @ B)``, in the panels that hold the columns ``first ... last``; ``sums`` grows by row sums."""
     W = 2 * lanes_of(A)
     for q in range(first // W * W, last, W):
-        _masked_tile(A, a, row, 1, B, q * height, M, m + q, S, q, width, sums, 0, count)
-
-
-@njit(nogil=True, cache=True)
-def total(sums, i):  # type: ignore[no-untyped-def]
-    """The sum of the lanes kept for row i."""
-    return _horizontal_sum(sums, i * lanes_of(sums))
+        _masked_tile(A, a, row, 1, B, q * height, M, m + q, S, q, width, sums, t, count)

@@ -65,11 +65,15 @@ class Complex:
 
     def __add__(self, other: Complex) -> Complex:
         add = self.builder.fadd
-        return Complex(self.builder, add(self.real, other.real, flags=RELAXED), add(self.imag, other.imag, flags=RELAXED))
+        return Complex(
+            self.builder, add(self.real, other.real, flags=RELAXED), add(self.imag, other.imag, flags=RELAXED)
+        )
 
     def __sub__(self, other: Complex) -> Complex:
         sub = self.builder.fsub
-        return Complex(self.builder, sub(self.real, other.real, flags=RELAXED), sub(self.imag, other.imag, flags=RELAXED))
+        return Complex(
+            self.builder, sub(self.real, other.real, flags=RELAXED), sub(self.imag, other.imag, flags=RELAXED)
+        )
 
     def __mul__(self, other: Complex | complex) -> Complex:
         build, kind = self.builder, self.real.type
@@ -175,7 +179,9 @@ class Emitter:
         kind = ir.VectorType(value.type, self.lanes)
         empty = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(empty, value, ir.Constant(INT32, 0))
-        return self.builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes))
+        return self.builder.shuffle_vector(
+            first, empty, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
+        )
 
     def scalar(self, array: Any, at: Index) -> Any:
         """One number in every lane."""
@@ -223,7 +229,9 @@ class Emitter:
         while count > 1:
             count //= 2
             halves = [
-                self.builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(INT32, count), list(range(s, s + count))))
+                self.builder.shuffle_vector(
+                    value, value, ir.Constant(ir.VectorType(INT32, count), list(range(s, s + count)))
+                )
                 for s in (0, count)
             ]
             value = self.builder.fadd(*halves, flags=RELAXED)

@@ -1,0 +1,148 @@
+"""A dense mask times a low-rank matrix, tile by tile: ``(M * (F G^T)) @ X`` without an m x n array.
+
+A task is one head and one block of rows. It runs through the columns, ``COLUMNS`` at a time: keys are packed transposed, and
+every tile of rows is multiplied by them, by the mask, and by the packed values, all in cache. O(m n (r + k)) operations.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .gemm import (
+    ROWS,
+    horizontal_sum,
+    lanes_of,
+    multiply,
+    multiply_masked,
+    pack_panels,
+    pack_rows,
+    padded_rank,
+    rounded,
+    scale_row,
+    scratch,
+    transpose_panels,
+)
+
+COLUMNS = 64
+_MOST_ROWS = 256
+_FEWEST_ROWS = 64
+_SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
+
+
+class _Scratch(NamedTuple):
+    """Packed operands: rows of F and G, panels of G^T and X, a tile of the mask and of S, the block of the result."""
+
+    F: np.ndarray
+    G: np.ndarray
+    transposed: np.ndarray
+    X: np.ndarray
+    mask: np.ndarray
+    S: np.ndarray
+    Y: np.ndarray
+    sums: np.ndarray
+
+
+@njit(nogil=True, cache=True)
+def _new_scratch(F, X, block):  # type: ignore[no-untyped-def]
+    V = lanes_of(F)
+    rank, columns = padded_rank(F.shape[2], V), rounded(X.shape[2], 2 * V)
+    return _Scratch(
+        scratch(block * rank, F),
+        scratch(COLUMNS * rank, F),
+        scratch(COLUMNS * rank, F),
+        scratch(COLUMNS * columns, F),
+        scratch(ROWS * COLUMNS + V, F),
+        scratch(ROWS * COLUMNS, F),
+        scratch(block * columns, F),
+        scratch(block * V, F),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _set_mask(table, row_position, column_position, run, i, rows, first, count, mask):  # type: ignore[no-untyped-def]
+    """Mask rows ``i ...``, columns ``first ...``, read run by run in whole vectors: the next run overwrites what was too much."""
+    V = lanes_of(table)
+    for row in range(rows):
+        start, j = row_position[i + row], 0
+        while j < count:
+            place = column_position[first + j] - start
+            piece = min(count - j, run - (first + j) % run)
+            length = rounded(piece, V)
+            if place + length > table.size:
+                length = piece
+            scale_row(table, place, mask, row * COLUMNS + j, length, 1)
+            j += piece
+    for row in range(rows):
+        mask[row * COLUMNS + count : (row + 1) * COLUMNS] = 0
+
+
+@njit(nogil=True, cache=True)
+def _run_task(F, G, X, table, row_position, column_position, run, first, Y, mass, work):  # type: ignore[no-untyped-def]
+    """Rows ``first ...`` of one head."""
+    V, k, rank, n = lanes_of(F), X.shape[1], F.shape[1], G.shape[0]
+    r, W, columns = work.G.size // COLUMNS, 2 * V, rounded(k, 2 * V)
+    rows = min(work.sums.size // V, F.shape[0] - first)
+    pack_rows(F, first, rows, work.F, r, rounded(rows, ROWS))
+    work.sums[:] = 0
+    for c in range(0, n, COLUMNS):
+        count = min(COLUMNS, n - c)
+        pack_rows(G, c, count, work.G, r, COLUMNS)
+        transpose_panels(work.G, r, rank, count, work.transposed)
+        pack_panels(X, c, count, work.X, COLUMNS)
+        for i in range(0, rows, ROWS):
+            _set_mask(table, row_position, column_position, run, first + i, min(ROWS, rows - i), c, count, work.mask)
+            multiply_masked(work.F, i * r, r, work.transposed, r, work.mask, 0, work.S, COLUMNS, work.sums, i * V, 0, count, rank)
+            multiply(work.S, 0, COLUMNS, 1, work.X, 0, COLUMNS, work.Y, i * columns, columns, W, k, count, c == 0)
+    for i in range(rows):
+        scale_row(work.Y, i * columns, Y, (first + i) * k, k, 1)
+        horizontal_sum(work.sums, i * V, mass, first + i)
+
+
+@njit(nogil=True, cache=True)
+def _run_tasks(F, G, X, table, row_position, column_position, run, block, begin, end, Y, mass):  # type: ignore[no-untyped-def]
+    work, blocks = _new_scratch(F, X, block), (F.shape[1] + block - 1) // block
+    for task in range(begin, end):
+        h = task // blocks
+        values = table[h if table.shape[0] > 1 else 0]
+        first = task % blocks * block
+        _run_task(F[h], G[h], X[h], values, row_position, column_position, run, first, Y[h], mass[h], work)
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def _run_parallel(F, G, X, table, row_position, column_position, run, block, workers, Y, mass):  # type: ignore[no-untyped-def]
+    tasks = F.shape[0] * ((F.shape[1] + block - 1) // block)
+    for w in prange(workers):
+        begin, end = tasks * w // workers, tasks * (w + 1) // workers
+        _run_tasks(F, G, X, table, row_position, column_position, run, block, begin, end, Y, mass)
+
+
+def dense_toeplitz(
+    F: np.ndarray,
+    G: np.ndarray,
+    X: np.ndarray,
+    table: np.ndarray,
+    row_position: np.ndarray,
+    column_position: np.ndarray,
+    run: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    (heads, m, rank), (n, k) = F.shape, X.shape[1:]
+    if heads * m * n == 0:
+        return np.zeros((heads, m, k), F.dtype), np.zeros((heads, m), F.dtype)
+    Y, mass = np.empty((heads, m, k), F.dtype), np.empty((heads, m), F.dtype)
+    threads = get_num_threads()
+    if threads == 1 or heads * m * n * (rank + k) < _SERIAL_WORK:
+        block = min(-(-m // ROWS) * ROWS, _MOST_ROWS)
+        tasks = heads * -(-m // block)
+        _run_tasks(F, G, X, table, row_position, column_position, run, block, 0, tasks, Y, mass)
+        return Y, mass
+    block = min(_MOST_ROWS, max(_FEWEST_ROWS, -(-heads * m // (4 * threads * ROWS)) * ROWS))
+    workers = min(threads, heads * -(-m // block))
+    _run_parallel(F, G, X, table, row_position, column_position, run, block, workers, Y, mass)
+    return Y, mass
+
+
+def dense_array(F: np.ndarray, G: np.ndarray, X: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    heads, m, n = A.shape
+    rows, columns = np.arange(0, -m * n, -n) if n else np.zeros(m, np.int64), np.arange(n)
+    return dense_toeplitz(F, G, X, A.reshape(heads, m * n), rows, columns, n)
