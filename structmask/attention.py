@@ -10,7 +10,7 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.features import apply_features, elu_features
 from structmask.linalg.base import Gradients, StructuredMatrix
-from structmask.linalg.hadamard import METHODS, masked_product, masked_pullback
+from structmask.linalg.hadamard import METHODS, mask_gradient, masked_product
 from structmask.linalg.low_rank import constant
 
 
@@ -40,9 +40,10 @@ def masked_attention(
     features : callable, pair of callables, or None
         phi, or a pair (for queries, for keys); None if q and k are features already.
     method : {"auto", "dense", "stream", "scan", "sparse", "low_rank", "diagonal", "terms"}
-        "auto" takes the cheapest by the cost model and keeps every row accurate. "dense" forms blocks of A and is accurate
-        row by row; "stream" multiplies by the mask once a feature and, for a Toeplitz mask, is accurate relative to the
-        largest row of the product only; "scan" is for causal masks; the others need a mask of that kind.
+        "auto" takes the cheapest by the cost model and keeps every row accurate. "dense" forms blocks of A and is
+        accurate row by row; "stream" multiplies by the mask once a feature and, for a Toeplitz mask, is accurate
+        relative to the largest row of the product only, so that a row of zero mass need not give zeros; "scan" is for
+        causal masks; the others need a mask of that kind.
     eps : float
         Added to every entry of A.
 
@@ -73,7 +74,7 @@ def masked_attention(
            [2., 3.]])
     """
     q, k, v = arrays.as_arrays(("q", q), ("k", k), ("v", v))
-    _check_shapes(q, k, v)
+    check_shapes(q, k, v)
     F, G = apply_features(features, q, k)
     return attend(F, G, v, mask, method=method, eps=eps)[0]
 
@@ -81,14 +82,15 @@ def masked_attention(
 def attend(
     F: Array, G: Array, V: Array, mask: StructuredMatrix | None, *, method: str = "auto", eps: float = 0.0
 ) -> tuple[Array, Array]:
-    """The attention of features F (..., L, m), G (..., S, m) to values V (..., S, e), and the mass (..., L) of its rows."""
+    """Attention of features F (..., L, m), G (..., S, m) to values V (..., S, e), and the mass (..., L) of its rows."""
     F, G, V = arrays.as_arrays(("the features of q", F), ("the features of k", G), ("v", V))
     mask = _checked_mask(mask, F, G, V, method)
-    batch = _batch(mask, F, G, V)
+    batch, eps = _batch(mask, F, G, V), float(eps)
     xp, (L, S), e = arrays.namespace(V), mask.shape[-2:], V.shape[-1]
     if 0 in (*batch, L, S, e, F.shape[-1]):
-        return xp.zeros((*batch, L, e), dtype=V.dtype), xp.zeros((*batch, L), dtype=V.dtype)
-    Y, mass = masked_product(mask, F, G, V, method)
+        Y, mass = xp.zeros((*batch, L, e), dtype=V.dtype), xp.zeros((*batch, L), dtype=V.dtype)
+    else:
+        Y, mass = masked_product(mask, F, G, V, method)
     if eps:
         Y = Y + eps * xp.sum(V, axis=-2, keepdims=True)
         mass = mass + eps * S
@@ -96,29 +98,38 @@ def attend(
 
 
 def attend_pullback(
-    F: Array, G: Array, V: Array, mask: StructuredMatrix | None, out: Array, mass: Array, g: Array, *, eps: float = 0.0
-) -> tuple[Array, Array, Array, Gradients]:
+    F: Array,
+    G: Array,
+    V: Array,
+    mask: StructuredMatrix | None,
+    out: Array,
+    mass: Array,
+    g: Array,
+    *,
+    eps: float = 0.0,
+    needs: tuple[bool, bool, bool, bool] = (True, True, True, True),
+) -> tuple[Array | None, Array | None, Array | None, Gradients]:
     """Gradients of Re <g, out> for F, G, V and the mask's generators, from the result of `attend`.
 
-    With P = [g / D, -<g, out> / D] and U = [V, 1] they are the gradients of <P, A U>; those of F, G and V have the
-    broadcast batch, the mask's have its own shapes. O(L (m + e)) memory.
+    With P = [g / D, -<g, out> / D] and U = [V, 1] they are the gradients of <P, A U>; those of F, G and V may have
+    the broadcast batch (`unbroadcast` sums it out), the mask's have its own shapes. Only those that `needs` asks for
+    are computed, in this order; the others are None, or empty for the mask. O(L (m + e)) memory.
     """
     xp = arrays.namespace(V)
     mask = _checked_mask(mask, F, G, V, "auto")
-    batch = _batch(mask, F, G, V)
-    if 0 in out.shape or F.shape[-1] == 0:
-        shapes = ((*batch, *a.shape[-2:]) for a in (F, G, V))
-        dF, dG, dV = (xp.zeros(shape, dtype=V.dtype) for shape in shapes)
-        return dF, dG, dV, {}
-    P = _divided(g, mass)
-    slope = -xp.sum(P * out, axis=-1)[..., None]
-    P_all = xp.concat([P, slope], axis=-1)
+    conj = xp.conj if any(map(arrays.is_complex, (F, G, out))) else lambda a: a
+    F_, G_ = conj(F), conj(G)
     U = xp.concat([V, xp.ones_like(V[..., :1])], axis=-1)
-    d_mask, dF, dG = masked_pullback(mask, F, G, P_all, U)
-    dV = masked_product(mask.mT, G, F, P)[0]
-    if eps:
-        dV = dV + eps * xp.sum(P, axis=-2, keepdims=True)
-    return dF, dG, dV, d_mask
+    P = _divided(g, conj(mass))
+    slope = -xp.sum(P * conj(out), axis=-1)[..., None]
+    P_all = xp.concat([P, slope], axis=-1)
+    dV = eps * xp.sum(P, axis=-2, keepdims=True) + xp.zeros_like(V)
+    if 0 in (*out.shape, *G.shape[-2:]):
+        return xp.zeros_like(F), xp.zeros_like(G), dV, {}
+    dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
+    dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
+    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
+    return dF, dG, dV, mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}
 
 
 def _divided(Y: Array, mass: Array) -> Array:
@@ -149,7 +160,8 @@ def _checked_mask(mask: Any, F: Array, G: Array, V: Array, method: str) -> Struc
     return mask
 
 
-def _check_shapes(q: Array, k: Array, v: Array) -> None:
+def check_shapes(q: Array, k: Array, v: Array) -> None:
+    """Raise ValueError if the last two axes of q (..., L, d), k (..., S, d) and v (..., S, e) do not fit."""
     if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-2] != v.shape[-2]:
         msg = (
             "attention needs q (..., L, d), k (..., S, d) and v (..., S, e), "

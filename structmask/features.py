@@ -147,7 +147,7 @@ def positive_features(d: int, m: int, *, orthogonal: bool = True, rng: Any = Non
 
 
 def apply_features(features: Any, q: Array, k: Array) -> tuple[Array, Array]:
-    """phi(q) and phi(k) for one callable, a pair of them, a map with a `query` and a `key`, or None (features already)."""
+    """phi(q) and phi(k) for a callable, a pair, a map with a `query` and a `key`, or None (they are features)."""
     if features is None:
         return q, k
     if isinstance(features, tuple):

@@ -53,6 +53,62 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
     return xp.flip(Y, axis=-2), xp.flip(mass, axis=-1)
 
 
+class Convolution:
+    """Products with one-level real Toeplitz tables (*batch, m + n - 1) on the CPU; plan and spectra are made once."""
+
+    def __init__(self, offsets: Array, m: int, n: int) -> None:
+        from structmask.backends._numba import fft_plan
+
+        self.batch = tuple(offsets.shape[:-1])
+        self.plan = fft_plan.plan(m, n, offsets.dtype)
+        self.spectrum = self.plan.spectrum(offsets.reshape(-1, offsets.shape[-1]))
+
+    @property
+    def length(self) -> int:
+        """Length of the circulant."""
+        return 2 * self.plan.h
+
+    def product(self, X: Array) -> Array:
+        """M @ X for X (..., n, k)."""
+        from structmask.backends._numba import convolution
+
+        heads, spectrum, (x,) = self._flat(X)
+        return self._shaped(convolution.product(self.plan, spectrum, x), heads)
+
+    def correlation(self, G: Array, X: Array) -> Array:
+        """Gradient of <G, M X> for the table, summed over columns, and over heads that share the table."""
+        from structmask.backends._numba import convolution
+
+        heads, spectrum, (g, x) = self._flat(G, X)
+        table = convolution.offsets_gradient(self.plan, g, x, spectrum.shape[0])
+        return table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
+
+    def hadamard(self, F: Array, G: Array, X: Array) -> Array:
+        """(M * F G^T) X, features multiplied in the first and contracted in the last stage of the transform."""
+        from structmask.backends._numba import fused
+
+        heads, spectrum, (f, g, x) = self._flat(F, G, X)
+        return self._shaped(fused.hadamard(self.plan, spectrum, f, g, x), heads)
+
+    def hadamard_pullback(self, F: Array, G: Array, X: Array, P: Array) -> tuple[Array, Array, Array]:
+        """Gradients of <P, (M * F G^T) X> for F, G and the table."""
+        from structmask.backends._numba import fused
+
+        heads, spectrum, operands = self._flat(F, G, X, P)
+        dF, dG, _, table = fused.hadamard_pullback(self.plan, spectrum, *operands)
+        table = table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
+        return self._shaped(dF, heads), self._shaped(dG, heads), table
+
+    def _flat(self, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
+        heads = np.broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))
+        spectrum = shared(self.spectrum.reshape(*self.batch, *self.spectrum.shape[1:]), heads, 2)
+        return heads, spectrum, [flat(a, heads, 2) for a in operands]
+
+    @staticmethod
+    def _shaped(Y: Array, heads: tuple[int, ...]) -> Array:
+        return Y.reshape(*heads, *Y.shape[-2:])
+
+
 def csr_product(A: Array, values: Array, X: Array) -> Array:
     """Sparse matrices (..., m, n) with the pattern of A and stored entries (..., nnz), times X (..., n, k)."""
     if not numba_runs(values, X, complex_=True):
@@ -81,7 +137,8 @@ def dense_toeplitz(form: tuple[Array, Array, Array, int], batch: tuple[int, ...]
     table, rows, columns, run = form
     heads = np.broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X)))
     tables = shared(table.reshape(*batch, table.shape[-1]), heads, 1)
-    Y, mass = tiles(*(flat(a, heads, 2) for a in (F, G, X)), tables, rows, columns, run)
+    f, g, x = (flat(a, heads, 2) for a in (F, G, X))
+    Y, mass = tiles(f, g, x, tables, rows, columns, run)
     return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
 
 
@@ -90,7 +147,8 @@ def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:
     from structmask.backends._numba.dense import dense_array as tiles
 
     heads = np.broadcast_shapes(*(a.shape[:-2] for a in (A, F, G, X)))
-    Y, mass = tiles(*(flat(a, heads, 2) for a in (F, G, X)), shared(A, heads, 2))
+    f, g, x = (flat(a, heads, 2) for a in (F, G, X))
+    Y, mass = tiles(f, g, x, shared(A, heads, 2))
     return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import scipy.fft
 
-from structmask.backends import _standard, arrays
+from structmask.backends import _standard, arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
 
@@ -36,12 +36,24 @@ class Circulant:
         exact = _standard.circulant_spectrum(arrays.cast_precision(self.offsets, "float64"), self.columns, self.lengths)
         return arrays.cast_precision(exact, arrays.precision(self.offsets))
 
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the many-column kernel takes this table: one level, real, on the host."""
+        return self.levels == 1 and self.real and kernels.numba_runs(self.offsets)
+
+    @cached_property
+    def kernel(self) -> kernels.Convolution:
+        """The many-column kernel with its own spectrum."""
+        return kernels.Convolution(self.offsets, self.rows[0], self.columns[0])
+
     def product(self, X: Array) -> Array:
         """The Toeplitz matrix times X (..., n, k)."""
         if self.real and arrays.is_complex(X):  # a real table acts on real and imaginary parts alike
             xp, k = arrays.namespace(X), X.shape[-1]
             parts = self.product(xp.concat([xp.real(X), xp.imag(X)], axis=-1))
             return parts[..., :k] + 1j * parts[..., k:]
+        if self.has_kernel and kernels.numba_runs(self.offsets, X):
+            return self.kernel.product(X)
         xp, step = arrays.namespace(X), self._block(X)
         blocks = [self._product(X[..., a : a + step]) for a in range(0, X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
@@ -53,6 +65,8 @@ class Circulant:
 
     def correlation(self, G: Array, X: Array) -> Array:
         """Sums of G_i conj(X_j) over all pairs i - j = s and all columns: the gradient of Re <G, M X> for the table."""
+        if self.has_kernel and kernels.numba_runs(self.offsets, G, X):
+            return self.kernel.correlation(G, X)
         total, step = None, self._block(X)
         G, X = arrays.as_same_kind(G, X)
         for a in range(0, X.shape[-1], step):
@@ -72,7 +86,12 @@ class Circulant:
         """What a product costs."""
         N = math.prod(self.lengths)
         heads = math.prod(self.batch) * (1 if self.real else 2)
-        return Work(fft=5.0 * heads * N * math.log2(max(2, N)) * columns, bytes=16.0 * heads * N * columns, calls=3)
+        flops = 5.0 * heads * N * math.log2(max(2, N)) * columns
+        return (
+            Work(fused=flops, calls=1)
+            if self.has_kernel
+            else Work(fft=flops, bytes=16.0 * heads * N * columns, calls=3)
+        )
 
     @cached_property
     def norm(self) -> float:

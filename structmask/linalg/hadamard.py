@@ -23,8 +23,11 @@ from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
+from structmask.linalg.toeplitz import Toeplitz
 
-METHODS = ("auto", "dense", "stream", "scan", "sparse", "low_rank", "diagonal", "terms")
+METHODS = ("auto", "dense", "stream", "fused", "scan", "sparse", "low_rank", "diagonal", "terms")
+
+_ABSOLUTE = ("stream", "fused")  # methods whose rounding is that of the mask's own product
 
 _TOLERANCE = {"float32": 5e-6, "float64": 1e-10}  # error of a row, relative to the row, beyond which auto mends it
 
@@ -71,9 +74,9 @@ class Hadamard(StructuredMatrix):
     def _plan(self, columns: int) -> Plan:
         m, n = self.shape[-2:]
         sizes = Sizes(math.prod(self.shape[:-2]), m, n, self.low_rank.rank, columns)
-        return plan(
-            self.mask, sizes, home=self._home, precision=arrays.precision(self), sparse=self.low_rank.has_sparse_factors
-        )
+        left, right = self.low_rank.left, self.low_rank.right
+        mask = self.mask._placed(left)
+        return plan(mask, sizes, Kind.of(left, right, left))
 
     def _work(self, columns: int) -> Work:
         return self._plan(columns).steps[0].work
@@ -97,15 +100,14 @@ def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method:
         One of `METHODS` that applies to the mask. Only "auto" promises accuracy row by row; "stream" with a Toeplitz
         mask is accurate relative to the largest row.
     """
-    mask = mask._placed(X)
-    features_sparse = arrays.is_sparse(F)
+    mask, kind = mask._placed(X), Kind.of(F, G, X)
     if method != "auto":
-        return _run(_checked(method, mask, sparse=features_sparse), mask, F, G, X)
-    chosen = plan(
-        mask, Sizes.of(mask, F, G, X), home=arrays.home(X), precision=arrays.precision(X), sparse=features_sparse
-    ).method
-    rounding = absolute_rounding(mask, arrays.unit_roundoff(arrays.precision(X))) if chosen == "stream" else 0.0
-    return _guarded(mask, F, G, X, rounding) if rounding and not features_sparse else _run(chosen, mask, F, G, X)
+        return _run(_checked(method, mask, kind), mask, F, G, X)
+    chosen = plan(mask, Sizes.of(mask, F, G, X), kind).method
+    rounding = absolute_rounding(mask, arrays.unit_roundoff(kind.precision)) if chosen in _ABSOLUTE else 0.0
+    if not rounding or kind.sparse:
+        return _run(chosen, mask, F, G, X)
+    return _guarded(chosen, mask, F, G, X, rounding)
 
 
 def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
@@ -114,12 +116,36 @@ def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted
     onto the mask's generators a few features at a time. O(n (r + k)) memory.
     """
+    mask, kind = mask._placed(X), Kind.of(F, G, X)
+    if (
+        isinstance(mask, Toeplitz)
+        and plan(mask, Sizes.of(mask, F, G, X), kind).method == "fused"
+        and not arrays.is_complex(P)
+    ):
+        return _fused_pullback(mask, F, G, P, X)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
     d_left = masked_product(mask.conj(), P, X_, G_)[0]
     d_right = masked_product(mask.mH, X_, P, F_)[0]
     return mask_gradient(mask, F_, G, P, X), d_left, d_right
+
+
+def _fused_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
+    """All three gradients from one walk through the transforms; in double precision if rounding spoils a row."""
+    width = arrays.precision(X)
+    dF, dG, table = mask._circulant.kernel.hadamard_pullback(F, G, X, P)
+    rounding = absolute_rounding(mask, arrays.unit_roundoff(width))
+    at_risk = (
+        _rows_at_risk(P, X, G, dF, None, rounding, _TOLERANCE[width]),
+        _rows_at_risk(X, P, F, dG, None, rounding, _TOLERANCE[width]),
+    )
+    if width == "float32" and any(rows.shape[0] for rows in at_risk):
+        wide = [arrays.cast_precision(a, "float64") for a in (F, G, P, X)]
+        gradients = _fused_pullback(mask._placed(wide[0]), *wide)
+        d_mask, dF, dG = gradients
+        table, dF, dG = (arrays.cast_precision(a, width) for a in (d_mask["offsets"], dF, dG))
+    return {"offsets": unbroadcast(table, tuple(mask.offsets.shape), complex_=False)}, dF, dG
 
 
 def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> Gradients:
@@ -145,39 +171,57 @@ def _added(a: Gradients, b: Gradients) -> Gradients:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def applicable(mask: StructuredMatrix, *, sparse: bool = False) -> tuple[str, ...]:
-    """Names of the methods that apply to a mask (to sparse features, if `sparse`)."""
-    if sparse:
+@dataclass(frozen=True)
+class Kind:
+    """What the features and the operand are, as far as the choice of a method depends on it."""
+
+    home: str
+    precision: str
+    real: bool = True
+    sparse: bool = False
+
+    @classmethod
+    def of(cls, F: Array, G: Array, X: Array) -> Kind:
+        """The kind of features F, G and operand X."""
+        real = not any(map(arrays.is_complex, (F, G, X)))
+        return cls(arrays.home(X), arrays.precision(X), real, sparse=arrays.is_sparse(F))
+
+
+def applicable(mask: StructuredMatrix, kind: Kind) -> tuple[str, ...]:
+    """Names of the methods that apply to a mask and operands of this kind."""
+    if kind.sparse:
         return ("stream",)
     own = {Causal: "scan", Sparse: "sparse", Diagonal: "diagonal", Sum: "terms", Scaled: "terms"}
     extra = own.get(type(mask))
     if isinstance(mask, LowRank) and not mask.has_sparse_factors:
         extra = "low_rank"
+    if isinstance(mask, Toeplitz) and kind.real and mask._circulant.has_kernel:
+        extra = "fused"
     return ("dense", "stream") if extra is None else ("dense", "stream", extra)
 
 
-def plan(mask: StructuredMatrix, sizes: Sizes, *, home: str, precision: str, sparse: bool = False) -> Plan:
+def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:
     """The methods that apply to one masked product, cheapest first."""
-    works = [(name, _work(name, mask, sizes, home, precision)) for name in applicable(mask, sparse=sparse)]
+    works = [(name, _work(name, mask, sizes, kind)) for name in applicable(mask, kind)]
     name = f"{mask!r} * LowRank({sizes.m} x {sizes.n}, rank {sizes.r})"
-    return make_plan(name, sizes.k, works, home=home, precision=precision)
+    return make_plan(name, sizes.k, works, home=kind.home, precision=kind.precision)
 
 
-def _work(method: str, mask: StructuredMatrix, sizes: Sizes, home: str, precision: str) -> Work:
+def _work(method: str, mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Work:
     if method != "terms":
         work: Work = getattr(methods, f"{method}_work")(mask, sizes)
         return work
     total = Work()
     for term in _terms(mask):
-        total = total + plan(term, sizes, home=home, precision=precision).steps[0].work
+        total = total + plan(term, sizes, kind).steps[0].work
     return total
 
 
-def _checked(method: str, mask: StructuredMatrix, *, sparse: bool) -> str:
+def _checked(method: str, mask: StructuredMatrix, kind: Kind) -> str:
     if method not in METHODS:
         msg = f"unknown method {method!r}; choose one of {', '.join(map(repr, METHODS))}"
         raise ValueError(msg)
-    allowed = applicable(mask, sparse=sparse)
+    allowed = applicable(mask, kind)
     if method not in allowed:
         msg = f"method {method!r} does not apply to {mask!r}; 'auto', {', '.join(map(repr, allowed))} do"
         raise ValueError(msg)
@@ -206,46 +250,49 @@ def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 # --- accuracy row by row ----------------------------------------------------------------------------------------------
 
 
-def _guarded(mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: float) -> Result:
-    """The streamed product, with the rows that rounding may have spoilt computed anew.
+def _guarded(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: float) -> Result:
+    """The product by a transform, with the rows that rounding may have spoilt computed anew.
 
     A transform's rounding is absolute over a column, so rows much smaller than the largest lose digits. A few such rows
     are computed densely; if there are many, single precision is carried out in double first.
     """
     single = arrays.precision(X) == "float32"
     if single and math.isnan(rounding):
-        return _in_double(mask, F, G, X)
-    Y, mass = methods.stream(mask, F, G, X)
+        return _in_double(method, mask, F, G, X)
+    Y, mass = _run(method, mask, F, G, X)
     if math.isnan(rounding):
         return Y, mass
     rows = _rows_at_risk(F, G, X, Y, mass, rounding, _TOLERANCE[arrays.precision(X)])
     if not rows.shape[0]:
         return Y, mass
     sizes = Sizes.of(mask, F, G, X)
-    if single and rows.shape[0] * sizes.n * (sizes.r + sizes.k) > 8 * sizes.n * sizes.r * sizes.k:
-        return _in_double(mask, F, G, X)
+    if single and rows.shape[0] > 16 + sizes.m // 64:
+        return _in_double(method, mask, F, G, X)
     return _mended(mask, F, G, X, Y, mass, rows)
 
 
-def _in_double(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def _in_double(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     F, G, X = (arrays.cast_precision(a, "float64") for a in (F, G, X))
     mask = mask._placed(X)
     rounding = absolute_rounding(mask, arrays.unit_roundoff("float64"))
-    result = _guarded(mask, F, G, X, rounding)
+    result = _guarded(method, mask, F, G, X, rounding)
     Y, mass = (arrays.cast_precision(a, "float32") for a in result)
     return Y, mass
 
 
-def _rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array, rounding: float, tolerance: float) -> Array:
+def _rows_at_risk(
+    F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: float, tolerance: float
+) -> Array:
     """Indices of rows whose expected rounding, in any head, exceeds the tolerance relative to the row."""
     xp = arrays.namespace(X)
     f, g, x = (xp.abs(a) for a in (F, G, X))
     square = xp.matrix_transpose(g * g) @ (x * x)  # (..., r, k): squared norms of the columns that were transformed
     norms = xp.max(square, axis=-1)
     spread = xp.sqrt(xp.sum(f * f * norms[..., None, :], axis=-1))
-    spread_mass = xp.sqrt(xp.sum(f * f * xp.sum(g * g, axis=-2)[..., None, :], axis=-1))
     bad = rounding * spread > tolerance * xp.max(xp.abs(Y), axis=-1)
-    bad = bad | (rounding * spread_mass > tolerance * xp.abs(mass))
+    if mass is not None:
+        spread = xp.sqrt(xp.sum(f * f * xp.sum(g * g, axis=-2)[..., None, :], axis=-1))
+        bad = bad | (rounding * spread > tolerance * xp.abs(mass))
     if bad.ndim > 1:
         bad = xp.any(bad, axis=tuple(range(bad.ndim - 1)))
     return xp.nonzero(bad)[0]

@@ -131,6 +131,12 @@ def _features(F: Array, a: int, b: int) -> Array:
     return F[:, a:b].toarray() if arrays.is_sparse(F) else F[..., a:b]
 
 
+def fused(mask: Toeplitz, F: Array, G: Array, X: Array) -> Result:
+    """The same in one pass: features are multiplied in the first and contracted in the last stage of each transform."""
+    kernel = mask._circulant.kernel
+    return kernel.hadamard(F, G, X), arrays.namespace(X).sum(F * kernel.product(G), axis=-1)
+
+
 # --- what the mask's own structure allows -----------------------------------------------------------------------------
 
 
@@ -186,6 +192,14 @@ def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
     repeated = max(1.0, s.heads / max(1, math.prod(mask.shape[:-2])))
     passes = Work(bytes=24.0 * s.heads * (s.m + s.n) * s.r * s.k)
     return mask._work(s.r * (s.k + 1)) * repeated + passes + Work(calls=4)
+
+
+def fused_work(mask: Toeplitz, s: Sizes) -> Work:
+    """A transform for every feature and column, without passes over memory."""
+    N = math.prod(mask._circulant.lengths)
+    return Work(
+        fused=5.0 * s.heads * N * math.log2(max(2, N)) * s.r * s.k, bytes=16.0 * s.heads * s.n * (s.r + s.k), calls=3
+    )
 
 
 def scan_work(_: Causal, s: Sizes) -> Work:

@@ -1,9 +1,10 @@
 """Products with Toeplitz matrices and their gradient, many columns at once, by the FFT of `fft_plan`.
 
-A task is one batch entry and one block of 2V columns: V columns are the real, V the imaginary parts of V complex signals. The matrix
-is real, so both sets of columns come out of one complex product. Tasks share nothing but read-only tables: they are spread over the
-threads, every worker with its own scratch of h rows. Inside a task the stages run depth first: a wide stage when its block is entered
-or left, the stages of a block that fits the L1 cache one after the other.
+A task is one batch entry and one block of 2V columns: V columns are the real, V the imaginary parts of V complex
+signals. The matrix is real, so both sets of columns come out of one complex product. Tasks share nothing but read-
+only tables: they are spread over the threads, every worker with its own scratch of h rows. Inside a task the stages
+run depth first: a wide stage when its block is entered or left, the stages of a block that fits the L1 cache one
+after the other.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def leaf_stage(lanes, rows, stages):
 
 @njit(nogil=True, cache=True)
 def descend(lanes, rows, base, start, low, stages, twiddles):
-    """Forward stages but the last for the leaf at `start` of the block at `base`; wide ones where the leaf begins their block."""
+    """Forward stages but the last of the leaf at `start` of block `base`; wide ones where it begins their block."""
     for t in range(1, len(stages) - 1):
         size, end = stages[t, 1], start + stages[low, 1]
         if t < low:

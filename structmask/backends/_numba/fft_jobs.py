@@ -1,8 +1,8 @@
 """Jobs of the FFT products: compiled once per vector width and precision, run by one thread or shared by all.
 
-A job is a function of (worker, workers) that does tasks worker, worker + workers, ... The loop over workers calls it by address, so
-that its code is compiled once, for one thread and for many. Signatures are explicit, with read-only data arguments: one version serves
-writable and read-only arrays.
+A job is a function of (worker, workers) that does tasks worker, worker + workers, ... The loop over workers calls it
+by address, so that its code is compiled once, for one thread and for many. Signatures are explicit, with read-only
+data arguments: one version serves writable and read-only arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _pool = threading.local()
 
 
 def scratch(workers: int, rows: int, lanes: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Uninitialised (workers, numbers) for `rows` rows each, aligned to cache lines; small ones are kept by the calling thread."""
+    """Uninitialised (workers, numbers), `rows` rows each, aligned to cache lines; kept by the thread if small."""
     width = (rows + 3) // 4 * 8 * lanes
     size = workers * width * dtype.itemsize
     kept = getattr(_pool, "bytes", None)
@@ -43,7 +43,7 @@ def scratch(workers: int, rows: int, lanes: int, dtype: np.dtype[Any]) -> NDArra
 
 
 def block_widths(plan: Plan) -> tuple[int, int]:
-    """The numbers of lanes in use: whole vectors, and a quarter of one for few columns (the same work in less memory)."""
+    """Lanes in use: a whole vector, and a quarter of one for few columns (the same work in less memory)."""
     lanes = plan.lane_bytes // plan.dtype.itemsize
     return lanes, max(1, lanes // 4)
 
@@ -56,10 +56,10 @@ def share(plan: Plan, tasks: int) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """Compiled `tasks(phase, worker, workers, lanes, legs, stages, twiddles, rows, *arrays)`, `lanes` and `legs` told by tuples.
+    """A compiled `tasks(phase, worker, workers, lanes, legs, stages, twiddles, rows, *arrays)`.
 
-    `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an integer). Every worker ends a phase before
-    one begins the next.
+    `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an integer). Every worker ends
+    a phase before one begins the next.
     """
 
     tasks: Callable[..., None]

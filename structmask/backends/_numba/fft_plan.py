@@ -1,17 +1,20 @@
 """Lengths, stages and orders of the many-column FFT behind a Toeplitz product.
 
-Y = M X with M_ij = c[i - j], an m x n matrix. Take h >= max(m, n), so that 2h > m + n - 2: the offsets -(n-1) .. m-1 are distinct
-modulo 2h, c is the first column of a circulant of side 2h, and rows i < h of the circulant product of X padded with zeros to 2h
-rows are M X. With w = exp(-2 pi i / 2h) and X_j = 0 for j >= h, the spectrum of X splits by parity,
+Y = M X with M_ij = c[i - j], an m x n matrix. Take h >= max(m, n), so that 2h > m + n - 2: the offsets -(n-1) .. m-1
+are distinct modulo 2h, c is the first column of a circulant of side 2h, and rows i < h of the circulant product of X
+padded with zeros to 2h rows are M X. With w = exp(-2 pi i / 2h) and X_j = 0 for j >= h, the spectrum of X splits by
+parity,
 
     even  sum_{j<h} X_j w^(2pj),          a transform of length h ("cyclic" half),
     odd   sum_{j<h} (X_j w^j) w^(2pj),    the same of the twisted data ("skew" half),
 
-and row i < h of the inverse transform is 1/(2h) times the sum of two inverse transforms of length h, the second twisted back by
-w^(-i). So two products of length h, one after the other in the same h rows of scratch: the h rows of zeros never exist.
+and row i < h of the inverse transform is 1/(2h) times the sum of two inverse transforms of length h, the second
+twisted back by w^(-i). So two products of length h, one after the other in the same h rows of scratch: the h rows of
+zeros never exist.
 
-Each transform of length h = R_0 R_1 ... is a decimation in frequency (natural order in, digit-reversed order out), followed by the
-multiplication with a spectrum kept in that order, and a decimation in time back: no reordering of data.
+Each transform of length h = R_0 R_1 ... is a decimation in frequency (natural order in, digit-reversed order out),
+followed by the multiplication with a spectrum kept in that order, and a decimation in time back: no reordering of
+data.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ GAP = 5
 
 
 def _stages(h: int, first: int) -> tuple[int, ...] | None:
-    """Radices of length h, the first one given; None if h has other prime factors than 2, 3, 5 or fewer than two stages."""
+    """Radices of length h, the first one given; None if there is no second or a prime factor other than 2, 3, 5."""
     powers, rest = {2: 0, 3: 0, 5: 0}, h // first
     for prime in powers:
         while rest % prime == 0:
@@ -81,8 +84,8 @@ def stage_cost(radices: tuple[int, ...]) -> float:
 class Plan:
     """Transform for products with m x n Toeplitz matrices; immutable, shared between threads.
 
-    `lane_bytes` is the vector width. `stages` (T, 3) holds, for each stage, its radix, the rows of the blocks it splits, and where its
-    twiddle factors begin in `twiddles`. All numbers are of `dtype`, computed in float64.
+    `lane_bytes` is the vector width. `stages` (T, 3) holds, for each stage, its radix, the rows of the blocks it
+    splits, and where its twiddle factors begin in `twiddles`. All numbers are of `dtype`, computed in float64.
     """
 
     m: int

@@ -1,9 +1,9 @@
 """Stages of the many-column FFT, each one loop of butterflies over rows in place.
 
-`rows` is the scratch of one worker. The first and last stages (`enter_*`, `leave_*`) have as many legs as the tuple `legs` has
-elements; they are the only ones that know where data come from and go to, so another fusion is another short body here. `half` is 0
-for the cyclic and 1 for the skew product, see `fft_plan`. Data of butterfly j and leg t are row j + stride t of the signal, scratch
-row `base` + j + (stride + GAP) t.
+`rows` is the scratch of one worker. The first and last stages (`enter_*`, `leave_*`) have as many legs as the tuple
+`legs` has elements; they are the only ones that know where data come from and go to, so another fusion is another
+short body here. `half` is 0 for the cyclic and 1 for the skew product, see `fft_plan`. Data of butterfly j and leg t
+are row j + stride t of the signal, scratch row `base` + j + (stride + GAP) t.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _enter(
     twiddles: Any,
     read: Callable[[Index], Complex],
 ) -> None:
-    """First stage of the rows `read(r)`; the twist exp(-i pi r / h) of the skew half is in leg constants and twiddles."""
+    """First stage of the rows `read(r)`; the twist exp(-i pi r / h) of the skew half is in constants and twiddles."""
     for odd in (0, 1):
         with e.when(half, odd), e.loop(stride) as j:
             factors = (stride * odd + j) * (2 * R)
@@ -134,8 +134,8 @@ def _leave(
 
 @kernel
 def enter_columns(
-    e: Emitter, legs: int, half: Index, X: Any, n: Index, k: Index, column: Index, rows: Any, base: Index, stride: Index,
-    twiddles: Any,
+    e: Emitter, legs: int, half: Index, X: Any, n: Index, k: Index, column: Index, rows: Any, base: Index,
+    stride: Index, twiddles: Any,
 ) -> None:  # fmt: skip
     """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k); zero outside of X."""
 
@@ -149,8 +149,8 @@ def enter_columns(
 
 @kernel
 def leave_columns(
-    e: Emitter, legs: int, half: Index, Y: Any, m: Index, k: Index, column: Index, rows: Any, base: Index, stride: Index,
-    twiddles: Any,
+    e: Emitter, legs: int, half: Index, Y: Any, m: Index, k: Index, column: Index, rows: Any, base: Index,
+    stride: Index, twiddles: Any,
 ) -> None:  # fmt: skip
     """To Y (m, k) as `enter_columns` reads X: half 0 stores, half 1 adds."""
 
@@ -190,7 +190,7 @@ def _add_to_pairs(e: Emitter, r: Index, z: Complex, block: Any, total: Any) -> N
 def leave_to_block(
     e: Emitter, legs: int, half: Index, pairs: Any, total: Any, rows: Any, base: Index, stride: Index, twiddles: Any
 ) -> None:
-    """total[r, :] += pairs[r, 0] Re z_r + pairs[r, 1] Im z_r"""
+    """total[r, :] += pairs[r, 0] Re z_r + pairs[r, 1] Im z_r."""
 
     def write(r: Index, z: Complex, odd: int) -> None:
         _add_to_block(e, r, z, pairs, total)
@@ -202,7 +202,7 @@ def leave_to_block(
 def leave_to_pairs(
     e: Emitter, legs: int, half: Index, block: Any, total: Any, rows: Any, base: Index, stride: Index, twiddles: Any
 ) -> None:
-    """total[r, :] += sum over lanes of block[r, :] (Re z_r, Im z_r)"""
+    """total[r, :] += sum over lanes of block[r, :] (Re z_r, Im z_r)."""
 
     def write(r: Index, z: Complex, odd: int) -> None:
         _add_to_pairs(e, r, z, block, total)
@@ -212,8 +212,8 @@ def leave_to_pairs(
 
 @kernel
 def leave_to_both(
-    e: Emitter, legs: int, half: Index, pairs: Any, block: Any, pair_total: Any, block_total: Any, rows: Any, base: Index,
-    stride: Index, twiddles: Any,
+    e: Emitter, legs: int, half: Index, pairs: Any, block: Any, pair_total: Any, block_total: Any, rows: Any,
+    base: Index, stride: Index, twiddles: Any,
 ) -> None:  # fmt: skip
     """`leave_to_block` and `leave_to_pairs` of the same rows."""
 

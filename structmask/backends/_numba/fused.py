@@ -2,23 +2,23 @@
 
     Y = sum_r diag(F_r) M diag(G_r) X,   columns of the transform: pairs (r, c) of a feature and a column of X.
 
-The first stage of the FFT makes the columns G_jr X_jc, the last one contracts them with F_ir: they exist in one scratch of h rows. One
-complex signal per lane carries two values of one index ("pairs") at one value of the other ("blocks" of V lanes). Either index may
-be the lanes, since Y_c, X_c and F_r, G_r play symmetric parts; the choice that wastes fewer lanes is taken:
+The first stage of the FFT makes the columns G_jr X_jc, the last one contracts them with F_ir: they exist in one
+scratch of h rows. One complex signal per lane carries two values of one index ("pairs") at one value of the other
+("blocks" of V lanes). Either index may be the lanes, since Y_c, X_c and F_r, G_r play symmetric parts; the choice
+that wastes fewer lanes is taken:
 
     lanes are columns    signal pairs(G) (x) block(X),   Y block += pair(F) . signal         (a sum over pairs)
     lanes are features   signal pairs(X) (x) block(G),   Y pair  += block(F) . signal        (a sum over lanes)
 
-The gradients of <P, Y> need two signals, M (G (x) X) and M^T (F (x) P), in one walk: at the innermost stage their spectra also meet in
-the gradient of the table, sum over all columns of FFT(F (x) P) conj FFT(G (x) X), of which the real part of the inverse transform
-counts both values of every pair and no cross term.
+The gradients of <P, Y> need two signals, M (G (x) X) and M^T (F (x) P), in one walk: at the innermost stage their
+spectra also meet in the gradient of the table, sum over all columns of FFT(F (x) P) conj FFT(G (x) X), of which the
+real part of the inverse transform counts both values of every pair and no cross term.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from .fft_plan import GAP, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
 
 # A sum over lanes costs a little more than a sum over pairs.
-FEATURE_LANES_COST = 1.1
+FEATURE_LANES_COST = 1.04
 TILE = 32
 
 
@@ -62,24 +62,22 @@ def _unpack(worker, workers, totals, A):
 
 
 def _hadamard_tasks(
-    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, pairs, blocks, left, totals,
-    Y,
+    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, pairs,
+    blocks, left, totals, Y,
 ):  # fmt: skip
     if phase == 0:
         _pack(worker, workers, first, pairs)
         _pack(worker, workers, second, blocks)
         _pack(worker, workers, third, left)
     elif phase == 1:
-        _contract(
-            worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals
-        )
+        _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals)
     else:
         _unpack(worker, workers, totals, Y)
 
 
 @njit(nogil=True, cache=True)
 def _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals):
-    """One task: a block of Y (a pair, if lanes are features) of one batch entry, and a part of the sum over the other index."""
+    """One task: a block of Y (a pair, if lanes are features) of one batch entry, and a part of the sum."""
     (parts, batch, owned, _, _), stride = totals.shape, stages[1, 1]
     summed = blocks.shape[1] if features else pairs.shape[1]
     for task in range(worker, parts * batch * owned, workers):
@@ -98,7 +96,7 @@ def _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, fe
 
 def _pullback_tasks(
     phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, fourth,
-    pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_F,
+    pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third,
 ):  # fmt: skip
     if phase == 0:
         _pack(worker, workers, first, pairs)
@@ -113,7 +111,7 @@ def _pullback_tasks(
     else:
         _unpack(worker, workers, d_pairs, d_first)
         _unpack(worker, workers, d_blocks, d_second)
-        _unpack(worker, workers, d_left, d_F)
+        _unpack(worker, workers, d_left, d_third)
 
 
 @njit(nogil=True, cache=True)
@@ -172,7 +170,8 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
 
     Returns
     -------
-    Y (batch, m, k) in the dtype of the plan. Cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 2 V h per thread.
+    Y (batch, m, k) in the dtype of the plan. Cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 2 V h
+    per thread.
     """
     (batch, _, r), k = G.shape, X.shape[2]
     Y = np.zeros((batch, plan.m, k), plan.dtype)
@@ -191,9 +190,7 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     workers = min(workers, tasks * parts)
     totals = np.zeros((parts, *owned.shape), dtype)
     first, second = (X, G) if features else (G, X)
-    HADAMARD.run(
-        plan, lanes, workers, 1, spectrum, int(features), first, second, F, pairs, blocks, left, totals, Y
-    )
+    HADAMARD.run(plan, lanes, workers, 1, spectrum, int(features), first, second, F, pairs, blocks, left, totals, Y)
     return Y
 
 
@@ -209,16 +206,15 @@ def hadamard_pullback(
 
     Returns
     -------
-    dF, dG, dX, d offsets (D, m+n-1), where D = len(spectrum); gradients of a table shared by the batch are added. Exact; cost
-    O(batch r k h log h), memory O(batch h (r + k)) and scratch 4 V h per thread.
+    dF, dG, dX, d offsets (D, m+n-1), where D = len(spectrum); gradients of a table shared by the batch are added.
+    Exact; cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 4 V h per thread.
     """
     (batch, _, r), k, D = G.shape, X.shape[2], len(spectrum)
-    gradients = tuple(np.zeros(A.shape, plan.dtype) for A in (F, G, X))
+    dF, dG, dX = (np.zeros(A.shape, plan.dtype) for A in (F, G, X))
     if X.size == 0 or F.size == 0:
-        return *gradients, np.zeros((D, plan.m + plan.n - 1), plan.dtype)
+        return dF, dG, dX, np.zeros((D, plan.m + plan.n - 1), plan.dtype)
     lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
-    dF, dG, dX = gradients
     features = _lanes_are_features(r, k, lanes)
     of_pairs, of_blocks = (k, r) if features else (r, k)
     pairs, left_pairs = (np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype) for _ in range(2))
@@ -232,7 +228,7 @@ def hadamard_pullback(
     d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.h), dtype)
     given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
     PULLBACK.run(
-        plan, lanes, workers, 2, spectrum, int(features), *given, pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left,
-        d_spectrum, *made,
+        plan, lanes, workers, 2, spectrum, int(features), *given, pairs, blocks, left_pairs, left_blocks,
+        d_pairs, d_blocks, d_left, d_spectrum, *made,
     )  # fmt: skip
     return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)

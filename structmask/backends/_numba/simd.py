@@ -1,8 +1,8 @@
 """Vectors of the processor in numba: complex numbers whose lanes are columns.
 
-A *row* is 2V numbers: V real parts, then V imaginary parts. Lane c of a row belongs to column c, so one butterfly on rows is the
-same butterfly on V columns, without shuffles. numba has no vector type; the functions marked `@kernel` write LLVM instructions
-themselves. They are called from compiled code like any other function.
+A *row* is 2V numbers: V real parts, then V imaginary parts. Lane c of a row belongs to column c, so one butterfly on
+rows is the same butterfly on V columns, without shuffles. numba has no vector type; the functions marked `@kernel`
+write LLVM instructions themselves. They are called from compiled code like any other function.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _dft5(x: list[Complex]) -> list[Complex]:
 
 
 def inverse_dft(x: list[Complex]) -> list[Complex]:
-    """R times the inverse of `dft`: exchanging real and imaginary parts before and after conjugates the roots of unity."""
+    """R times the inverse of `dft`: exchanging real and imaginary parts conjugates the roots of unity."""
     return [y.exchanged() for y in dft([z.exchanged() for z in x])]
 
 
@@ -241,8 +241,9 @@ class Emitter:
 def kernel(body: Callable[..., None]) -> Any:
     """Make `body(emitter, *arguments)` callable from compiled code as `body(lanes, *arguments)`.
 
-    `lanes` is a tuple of V zeros: its length is part of its type, so numba compiles, and caches, one version per V. In the body an
-    array is a pointer to its first number, an integer an `Index`, and a tuple its length as a Python int.
+    `lanes` is a tuple of V zeros: its length is part of its type, so numba compiles, and caches, one version per V.
+    In the body an array is a pointer to its first number, an integer an `Index`, and a tuple its length as a Python
+    int.
     """
 
     def typed(typing_context: Any, *kinds: Any) -> Any:
@@ -266,6 +267,7 @@ def kernel(body: Callable[..., None]) -> Any:
     # numba reads the names of the arguments from the signature: the typing context, then the kernel's own.
     names = ["typing_context", "lanes", *list(inspect.signature(body).parameters)[1:]]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    typed.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # type: ignore[attr-defined]
+    parameters = [inspect.Parameter(name, kind) for name in names]
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     typed.__name__, typed.__doc__ = body.__name__, body.__doc__
     return intrinsic(typed)
