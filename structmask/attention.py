@@ -10,7 +10,7 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.features import apply_features, elu_features
 from structmask.linalg.base import Gradients, StructuredMatrix
-from structmask.linalg.hadamard import METHODS, mask_gradient, masked_product
+from structmask.linalg.hadamard import METHODS, mask_gradient, masked_product, masked_pullback
 from structmask.linalg.low_rank import constant
 
 
@@ -90,7 +90,7 @@ def attend(
     if 0 in (*batch, L, S, e, F.shape[-1]):
         Y, mass = xp.zeros((*batch, L, e), dtype=V.dtype), xp.zeros((*batch, L), dtype=V.dtype)
     else:
-        Y, mass = masked_product(mask, F, G, V, method)
+        Y, mass = masked_product(mask, F, G, V, method, with_mass=True)
     if eps:
         Y = Y + eps * xp.sum(V, axis=-2, keepdims=True)
         mass = mass + eps * S
@@ -126,9 +126,12 @@ def attend_pullback(
     dV = eps * xp.sum(P, axis=-2, keepdims=True) + xp.zeros_like(V)
     if 0 in (*out.shape, *G.shape[-2:]):
         return xp.zeros_like(F), xp.zeros_like(G), dV, {}
+    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
+    if needs[0] and needs[1] and needs[3]:  # together they may share their transforms
+        d_mask, dF, dG = masked_pullback(mask, F, G, P_all, U)
+        return dF, dG, dV, d_mask
     dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
     dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
-    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
     return dF, dG, dV, mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}
 
 

@@ -171,7 +171,8 @@ def _gaussian(d: int, m: int, *, orthogonal: bool, rng: Any) -> np.ndarray[Any, 
         return W
     for start in range(0, m, d):
         block = W[start : start + d]
-        directions = np.linalg.qr(generator.standard_normal((d, d)))[0][: block.shape[0]]
+        Q, R = np.linalg.qr(generator.standard_normal((d, d)))
+        directions = (Q * np.sign(np.diagonal(R)))[: block.shape[0]]  # uniform over orthogonal matrices
         W[start : start + d] = directions * np.linalg.norm(block, axis=1, keepdims=True)
     return W
 

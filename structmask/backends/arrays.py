@@ -8,7 +8,7 @@ of its type's module so that no library is imported merely to look at an array. 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -221,3 +221,9 @@ def as_same_kind(*operands: Array) -> list[Array]:
     if not any(map(is_complex, operands)):
         return list(operands)
     return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]
+
+
+def blocks(size: int, step: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of at most `step` that cover range(size): the standard allows no slice beyond the end."""
+    for start in range(0, size, step):
+        yield start, min(start + step, size)

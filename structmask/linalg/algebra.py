@@ -27,7 +27,7 @@ Rule: TypeAlias = Callable[[Any, Any], StructuredMatrix | None]
 def add(a: StructuredMatrix, b: Any) -> StructuredMatrix:
     """Sum a + b for a matrix or a scalar b (added to every entry)."""
     if _is_scalar(b):
-        return _add_scalar(a, b)
+        return _add_scalar(a, _python_scalar(b))
     _check_operands(a, b, "+")
     return _first(_SUMS, a, b) or _collect(a, b)
 
@@ -69,7 +69,7 @@ def divide(a: StructuredMatrix, b: Any) -> StructuredMatrix:
 
 def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
     """Multiple s * a, absorbed by the generators where the structure is linear in one of them."""
-    s = complex(s) if isinstance(s, complex | np.complexfloating) or _has_imaginary(s) else float(s)
+    s = _python_scalar(s)
     match a:
         case Toeplitz():
             return Toeplitz(s * a.offsets, levels=a.levels, columns=a.columns)
@@ -149,9 +149,9 @@ def _causal_toeplitz(a: Any, b: Any) -> StructuredMatrix | None:
     """With one decay for all positions the causal mask is the Toeplitz matrix of decay^s for s >= 0."""
     if not a.is_constant or b.levels != 1 or b.row_grid != b.column_grid:
         return None
+    a, b = _widened(a, b)
     xp, n = arrays.namespace(b.offsets), a.n
-    last = xp.asarray([n - 1])
-    ascending = Causal(n, decay=a.decay)._at(xp.arange(n), 0 * last)  # decay^0, ..., decay^(n-1)
+    ascending = Causal(n, decay=a.decay)._at(xp.arange(n), xp.zeros(1, dtype=xp.int64))  # decay^0, ..., decay^(n-1)
     table = xp.concat([xp.zeros_like(ascending[..., 1:]), ascending], axis=-1)
     table = xp.flip(table, axis=-1) if a.upper else table
     return Toeplitz(arrays.cast_precision(table, arrays.precision(b.offsets)) * b.offsets)
@@ -176,6 +176,7 @@ def _sparse_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     """Zero entries stay zero: only the stored ones are multiplied by the entries of b there."""
     if not b.has_entries or len(b.shape) > 2:
         return None
+    a, b = _widened(a, b)
     b = b._placed(a.csr.data)
     values = arrays.cast_precision(b._at(a._rows, a.csr.indices), arrays.precision(a.csr.data))
     return Sparse(type(a.csr)((a.csr.data * values, a.csr.indices, a.csr.indptr), shape=a.csr.shape))
@@ -183,11 +184,13 @@ def _sparse_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
 
 def _diagonal_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     """Only the diagonal of b meets a nonzero."""
+    a, b = _widened(a, b)
     return Diagonal(a.d * arrays.cast_precision(b.diagonal(), arrays.precision(a.d)))
 
 
 def _dense_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     """The result has the entries of a dense matrix anyway."""
+    a, b = _widened(a, b)
     return Dense(a.a * arrays.cast_precision(b._placed(a.a).to_dense(), arrays.precision(a.a)))
 
 
@@ -278,8 +281,9 @@ def _is_scalar(b: Any) -> bool:
     return isinstance(b, int | float | complex | np.number | np.bool) or getattr(b, "shape", None) == ()
 
 
-def _has_imaginary(s: Any) -> bool:
-    return hasattr(s, "dtype") and arrays.is_complex(s)
+def _python_scalar(s: Any) -> float | complex:
+    """A scalar of any library as a Python one, which leaves the precision of arrays as it is."""
+    return complex(s) if arrays.is_complex(s) else float(s)
 
 
 def _check_operands(a: StructuredMatrix, b: Any, operator: str) -> None:
@@ -325,6 +329,16 @@ def _not_a_matrix(b: Any, operator: str) -> str:
 
 def _same_grids(a: Toeplitz, b: Toeplitz) -> bool:
     return a.levels == b.levels and a.columns == b.columns and a.row_grid == b.row_grid
+
+
+def _widened(a: StructuredMatrix, b: StructuredMatrix) -> tuple[Any, Any]:
+    """Both with generators of the wider precision of the two."""
+    widths = {arrays.precision(x) for matrix in (a, b) for x in matrix._leaves() if hasattr(x, "dtype")}
+    if len(widths) < 2:
+        return a, b
+    wide = max(widths)
+    cast = lambda x: arrays.cast_precision(x, wide) if hasattr(x, "dtype") else x  # noqa: E731
+    return a._map(cast), b._map(cast)
 
 
 def _beside(a: Any, b: Any) -> Any:

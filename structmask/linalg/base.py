@@ -173,6 +173,8 @@ class StructuredMatrix(ABC):
                 f"and {tuple(X.shape)}"
             )
             raise ValueError(msg)
+        if 0 in (*self._broadcast_batch(X), *G.shape, *X.shape):
+            return zero_gradients(self, X)
         return self._placed(X)._pullback(G, X)
 
     # --- transposes and copies --------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ class StructuredMatrix(ABC):
         xp = arrays.namespace_called(M._home)
         i, j = _as_index(rows, m, xp), _as_index(cols, n, xp)
         if M.has_entries:
-            return M._at(i[:, None], j[None, :])
+            return arrays.cast(M._at(i[:, None], j[None, :]), self.dtype.name)
         return xp.take(M._columns(j), i, axis=-2)
 
     def to_dense(self) -> Array:
@@ -329,9 +331,9 @@ class StructuredMatrix(ABC):
         xp = arrays.namespace_called(M._home)
         index = xp.arange(min(self.shape[-2:]))
         if M.has_entries:
-            return M._at(index, index)
+            return arrays.cast(M._at(index, index), self.dtype.name)
         step = max(1, _DENSE_BLOCK // max(1, math.prod(self.shape[:-1])))
-        blocks = [index[a : a + step] for a in range(0, index.shape[0], step)]
+        blocks = [index[a:b] for a, b in arrays.blocks(index.shape[0], step)]
         parts = [_diagonal(xp, xp.take(M._columns(part), part, axis=-2)) for part in blocks]
         return (
             xp.concat(parts, axis=-1) if parts else xp.zeros((*self.shape[:-2], 0), dtype=getattr(xp, self.dtype.name))
@@ -461,6 +463,21 @@ def _with_parameter(old: Any, new: Any) -> Any:
     if isinstance(old, tuple):
         return tuple(matrix.with_parameters(new.get(index, {})) for index, matrix in enumerate(old))
     return with_data(old, new) if arrays.is_sparse(old) and not arrays.is_sparse(new) else new
+
+
+def zero_gradients(matrix: StructuredMatrix, like: Array) -> Gradients:
+    """Zero gradients for all generators of a matrix."""
+    zeros: Gradients = _zeros_like(matrix.parameters, like)
+    return zeros
+
+
+def _zeros_like(parameter: Any, like: Array) -> Any:
+    """Zeros in the shape of a parameter, or of every parameter in a nested dict."""
+    if isinstance(parameter, dict):
+        return {name: _zeros_like(value, like) for name, value in parameter.items()}
+    xp = arrays.namespace(like)
+    name = arrays.dtype_of(arrays.precision(like), complex_=arrays.is_complex(parameter))
+    return xp.zeros(tuple(getattr(parameter, "shape", ())), dtype=getattr(xp, name))
 
 
 def with_data(csr: Array, data: Array) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field
-from typing import Any
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
@@ -44,8 +44,9 @@ class Causal(StructuredMatrix):
     upper: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not _is_size(self.n):
-            msg = f"Causal needs a size n >= 0, got {self.n!r}"
+        object.__setattr__(self, "n", operator.index(self.n))
+        if self.n < 0:
+            msg = f"Causal needs a size n >= 0, got {self.n}"
             raise ValueError(msg)
         if isinstance(self.decay, int | float | complex):
             object.__setattr__(self, "decay", self.decay if isinstance(self.decay, complex) else float(self.decay))
@@ -121,7 +122,7 @@ class Causal(StructuredMatrix):
             index = xp.where(taken, position, 0)
             factor = xp.reshape(xp.take(window, xp.reshape(index, (-1,)), axis=-1), value.shape)
             value = value * xp.where(taken, factor, xp.ones_like(factor))
-            position = position + xp.where(taken, length, 0)
+            position = xp.where(taken, position + length, position)
             tail = xp.ones((*a.shape[:-1], length), dtype=a.dtype)
             window = window * xp.concat([window[..., length:], tail], axis=-1)
             length *= 2
@@ -140,7 +141,3 @@ def _power(decay: Array, steps: Array, inside: Array) -> Array:
         base = xp.reshape(base, (*base.shape[:-1], *(1,) * steps.ndim))
     value = base ** arrays.cast(steps, arrays.dtype_name(base))
     return xp.where(inside, value, xp.zeros_like(value))
-
-
-def _is_size(n: Any) -> bool:
-    return isinstance(n, int) and not isinstance(n, bool) and n >= 0

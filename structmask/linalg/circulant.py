@@ -14,6 +14,7 @@ import scipy.fft
 from structmask.backends import _standard, arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
+from structmask.linalg.rounding import Rounding
 
 _SCRATCH = 1 << 21  # numbers of scratch that a block of columns may take
 _SAFETY = 4.0  # largest over typical rounding error of a transform, with room to spare
@@ -55,7 +56,7 @@ class Circulant:
         if self.has_kernel and kernels.numba_runs(self.offsets, X):
             return self.kernel.product(X)
         xp, step = arrays.namespace(X), self._block(X)
-        blocks = [self._product(X[..., a : a + step]) for a in range(0, X.shape[-1], step)]
+        blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
 
     def _product(self, X: Array) -> Array:
@@ -69,10 +70,8 @@ class Circulant:
             return self.kernel.correlation(G, X)
         total, step = None, self._block(X)
         G, X = arrays.as_same_kind(G, X)
-        for a in range(0, X.shape[-1], step):
-            part = _standard.circulant_correlation(
-                G[..., a : a + step], X[..., a : a + step], self.columns, self.rows, self.lengths
-            )
+        for a, b in arrays.blocks(X.shape[-1], step):
+            part = _standard.circulant_correlation(G[..., a:b], X[..., a:b], self.columns, self.rows, self.lengths)
             total = part if total is None else total + part
         return total
 
@@ -100,7 +99,8 @@ class Circulant:
         squares = xp.sum(xp.abs(self.offsets) ** 2, axis=tuple(range(-self.levels, 0)))
         return math.sqrt(float(xp.max(squares)))
 
-    def rounding(self, unit: float) -> float:
-        """Absolute error of an entry of a product, relative to the 2-norm of the column (statistical)."""
+    def rounding(self, unit: float) -> Rounding:
+        """Error of an entry: that of the forward transform, times the spectrum, and that of the inverse one."""
         N = math.prod(self.lengths)
-        return _SAFETY * unit * math.sqrt(max(1.0, math.log2(N))) * self.norm / math.sqrt(N)
+        level = _SAFETY * unit * math.sqrt(max(1.0, math.log2(N)))
+        return Rounding(level, level * self.norm / math.sqrt(N))

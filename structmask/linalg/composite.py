@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
 from structmask.linalg.planning import Work
+from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,8 +53,8 @@ class Sum(StructuredMatrix):
             total = total + term._work(columns)
         return total
 
-    def _absolute_rounding(self, unit: float) -> float:
-        return sum(absolute_rounding(term, unit) for term in self.terms)
+    def _rounding(self, unit: float) -> Rounding:
+        return Rounding() if all(rounding_of(term, unit).is_local for term in self.terms) else UNKNOWN
 
     @property
     def error_bound(self) -> float:
@@ -95,8 +95,8 @@ class Product(StructuredMatrix):
     def _work(self, columns: int) -> Work:
         return self.left._work(columns) + self.right._work(columns)
 
-    def _absolute_rounding(self, unit: float) -> float:
-        return math.nan  # the rounding of one factor is amplified by the other
+    def _rounding(self, unit: float) -> Rounding:
+        return UNKNOWN  # the rounding of one factor is amplified by the other
 
     @property
     def error_bound(self) -> float:
@@ -143,8 +143,9 @@ class Scaled(StructuredMatrix):
     def _work(self, columns: int) -> Work:
         return self.matrix._work(columns)
 
-    def _absolute_rounding(self, unit: float) -> float:
-        return abs(self.factor) * absolute_rounding(self.matrix, unit)
+    def _rounding(self, unit: float) -> Rounding:
+        own = rounding_of(self.matrix, unit)
+        return Rounding(own.unit, abs(self.factor) * own.column)
 
     @property
     def error_bound(self) -> float:
@@ -156,9 +157,3 @@ class Scaled(StructuredMatrix):
 
     def __repr__(self) -> str:
         return f"{self.factor!r} * {self.matrix!r}"
-
-
-def absolute_rounding(matrix: StructuredMatrix, unit: float) -> float:
-    """Rounding of a product relative to the 2-norm of the column: 0 where it is local, nan where it is not known."""
-    method: Any = getattr(matrix, "_absolute_rounding", None)
-    return 0.0 if method is None else method(unit)

@@ -16,20 +16,19 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg import hadamard_methods as methods
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast, zero_gradients
 from structmask.linalg.causal import Causal
-from structmask.linalg.composite import Scaled, Sum, absolute_rounding
+from structmask.linalg.composite import Scaled, Sum
 from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
+from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of, rows_at_risk
 from structmask.linalg.toeplitz import Toeplitz
 
 METHODS = ("auto", "dense", "stream", "fused", "scan", "sparse", "low_rank", "diagonal", "terms")
 
-_ABSOLUTE = ("stream", "fused")  # methods whose rounding is that of the mask's own product
-
-_TOLERANCE = {"float32": 5e-6, "float64": 1e-10}  # error of a row, relative to the row, beyond which auto mends it
+_TRANSFORMS = ("stream", "fused")  # methods whose rounding is that of the mask's own product
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,6 +47,8 @@ class Hadamard(StructuredMatrix):
         return (*batch, *self.mask.shape[-2:])
 
     def _matmat(self, X: Array) -> Array:
+        if self.low_rank.rank == 0:
+            return self.low_rank._placed(X)._matmat(X)
         return masked_product(self.mask, self.low_rank.left, self.low_rank.right, X)[0]
 
     def transpose(self) -> Hadamard:
@@ -55,6 +56,8 @@ class Hadamard(StructuredMatrix):
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         F = self.low_rank
+        if F.rank == 0:
+            return zero_gradients(self, X)
         if F.has_sparse_factors:
             msg = f"the gradient of {self!r} needs dense factors; convert them with .toarray()"
             raise TypeError(msg)
@@ -81,14 +84,16 @@ class Hadamard(StructuredMatrix):
     def _work(self, columns: int) -> Work:
         return self._plan(columns).steps[0].work
 
-    def _absolute_rounding(self, unit: float) -> float:
-        return math.nan if absolute_rounding(self.mask, unit) else 0.0
+    def _rounding(self, unit: float) -> Rounding:
+        return UNKNOWN
 
     def __repr__(self) -> str:
         return f"{self.mask!r} * {self.low_rank!r}"
 
 
-def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str = "auto") -> Result:
+def masked_product(
+    mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str = "auto", *, with_mass: bool = False
+) -> Result:
     """(M * F G^T) X and its row sums.
 
     Parameters
@@ -99,15 +104,17 @@ def masked_product(mask: StructuredMatrix, F: Array, G: Array, X: Array, method:
     method : str
         One of `METHODS` that applies to the mask. Only "auto" promises accuracy row by row; "stream" with a Toeplitz
         mask is accurate relative to the largest row.
+    with_mass : bool
+        Whether "auto" keeps the row sums accurate too.
     """
     mask, kind = mask._placed(X), Kind.of(F, G, X)
     if method != "auto":
-        return _run(_checked(method, mask, kind), mask, F, G, X)
+        return _run(_checked(method, mask, kind), mask, F, G, X, with_mass=with_mass)
     chosen = plan(mask, Sizes.of(mask, F, G, X), kind).method
-    rounding = absolute_rounding(mask, arrays.unit_roundoff(kind.precision)) if chosen in _ABSOLUTE else 0.0
-    if not rounding or kind.sparse:
-        return _run(chosen, mask, F, G, X)
-    return _guarded(chosen, mask, F, G, X, rounding)
+    rounding = rounding_of(mask, arrays.unit_roundoff(kind.precision)) if chosen in _TRANSFORMS else Rounding()
+    if rounding.is_local or kind.sparse:
+        return _run(chosen, mask, F, G, X, with_mass=with_mass)
+    return _guarded(chosen, mask, F, G, X, rounding, with_mass=with_mass)
 
 
 def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
@@ -135,11 +142,8 @@ def _fused_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> t
     """All three gradients from one walk through the transforms; in double precision if rounding spoils a row."""
     width = arrays.precision(X)
     dF, dG, table = mask._circulant.kernel.hadamard_pullback(F, G, X, P)
-    rounding = absolute_rounding(mask, arrays.unit_roundoff(width))
-    at_risk = (
-        _rows_at_risk(P, X, G, dF, None, rounding, _TOLERANCE[width]),
-        _rows_at_risk(X, P, F, dG, None, rounding, _TOLERANCE[width]),
-    )
+    rounding = rounding_of(mask, arrays.unit_roundoff(width))
+    at_risk = (rows_at_risk(P, X, G, dF, None, rounding), rows_at_risk(X, P, F, dG, None, rounding))
     if width == "float32" and any(rows.shape[0] for rows in at_risk):
         wide = [arrays.cast_precision(a, "float64") for a in (F, G, P, X)]
         gradients = _fused_pullback(mask._placed(wide[0]), *wide)
@@ -156,9 +160,9 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         return {}
     step = max(1, methods._BLOCK // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
     total: Gradients | None = None
-    for a in range(0, sizes.r, step):
-        p = F[..., :, a : a + step, None] * P[..., :, None, :]
-        x = G[..., :, a : a + step, None] * X[..., :, None, :]
+    for a, b in arrays.blocks(sizes.r, step):
+        p = F[..., :, a:b, None] * P[..., :, None, :]
+        x = G[..., :, a:b, None] * X[..., :, None, :]
         part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
         total = part if total is None else _added(total, part)
     return total or {}
@@ -232,16 +236,16 @@ def _terms(mask: StructuredMatrix) -> tuple[StructuredMatrix, ...]:
     return mask.terms if isinstance(mask, Sum) else (mask.matrix,) if isinstance(mask, Scaled) else ()
 
 
-def _run(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def _run(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
     if method == "terms":
-        return _run_terms(mask, F, G, X)
+        return _run_terms(mask, F, G, X, with_mass=with_mass)
     result: Result = getattr(methods, method)(mask, F, G, X)
     return result
 
 
-def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
     """The elementwise product distributes over sums: every term by its own best method."""
-    (Y, mass), *others = (masked_product(term, F, G, X) for term in _terms(mask))
+    (Y, mass), *others = (masked_product(term, F, G, X, with_mass=with_mass) for term in _terms(mask))
     for more, mass_more in others:
         Y, mass = Y + more, mass + mass_more
     return (mask.factor * Y, mask.factor * mass) if isinstance(mask, Scaled) else (Y, mass)
@@ -250,58 +254,40 @@ def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 # --- accuracy row by row ----------------------------------------------------------------------------------------------
 
 
-def _guarded(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: float) -> Result:
+def _guarded(
+    method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, rounding: Rounding, *, with_mass: bool
+) -> Result:
     """The product by a transform, with the rows that rounding may have spoilt computed anew.
 
     A transform's rounding is absolute over a column, so rows much smaller than the largest lose digits. A few such rows
     are computed densely; if there are many, single precision is carried out in double first.
     """
     single = arrays.precision(X) == "float32"
-    if single and math.isnan(rounding):
-        return _in_double(method, mask, F, G, X)
-    Y, mass = _run(method, mask, F, G, X)
-    if math.isnan(rounding):
-        return Y, mass
-    rows = _rows_at_risk(F, G, X, Y, mass, rounding, _TOLERANCE[arrays.precision(X)])
-    if not rows.shape[0]:
+    if single and not rounding.is_known:
+        return _in_double(method, mask, F, G, X, with_mass=with_mass)
+    Y, mass = _run(method, mask, F, G, X, with_mass=with_mass)
+    rows = rows_at_risk(F, G, X, Y, mass if with_mass else None, rounding) if rounding.is_known else None
+    if rows is None or not rows.shape[0]:
         return Y, mass
     sizes = Sizes.of(mask, F, G, X)
     if single and rows.shape[0] > 16 + sizes.m // 64:
-        return _in_double(method, mask, F, G, X)
+        return _in_double(method, mask, F, G, X, with_mass=with_mass)
     return _mended(mask, F, G, X, Y, mass, rows)
 
 
-def _in_double(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
+def _in_double(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
     F, G, X = (arrays.cast_precision(a, "float64") for a in (F, G, X))
     mask = mask._placed(X)
-    rounding = absolute_rounding(mask, arrays.unit_roundoff("float64"))
-    result = _guarded(method, mask, F, G, X, rounding)
+    result = _guarded(method, mask, F, G, X, rounding_of(mask, arrays.unit_roundoff("float64")), with_mass=with_mass)
     Y, mass = (arrays.cast_precision(a, "float32") for a in result)
     return Y, mass
 
 
-def _rows_at_risk(
-    F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: float, tolerance: float
-) -> Array:
-    """Indices of rows whose expected rounding, in any head, exceeds the tolerance relative to the row."""
-    xp = arrays.namespace(X)
-    f, g, x = (xp.abs(a) for a in (F, G, X))
-    square = xp.matrix_transpose(g * g) @ (x * x)  # (..., r, k): squared norms of the columns that were transformed
-    norms = xp.max(square, axis=-1)
-    spread = xp.sqrt(xp.sum(f * f * norms[..., None, :], axis=-1))
-    bad = rounding * spread > tolerance * xp.max(xp.abs(Y), axis=-1)
-    if mass is not None:
-        spread = xp.sqrt(xp.sum(f * f * xp.sum(g * g, axis=-2)[..., None, :], axis=-1))
-        bad = bad | (rounding * spread > tolerance * xp.abs(mass))
-    if bad.ndim > 1:
-        bad = xp.any(bad, axis=tuple(range(bad.ndim - 1)))
-    return xp.nonzero(bad)[0]
-
-
 def _mended(mask: StructuredMatrix, F: Array, G: Array, X: Array, Y: Array, mass: Array, rows: Array) -> Result:
-    """The product with some rows computed densely."""
-    xp = arrays.namespace(X)
-    exact, exact_mass = methods.dense_rows(mask, F, G, X, rows)
+    """The product with some rows computed densely, in double precision."""
+    xp, width = arrays.namespace(X), arrays.precision(X)
+    F, G, X = (arrays.cast_precision(a, "float64") for a in (xp.take(F, rows, axis=-2), G, X))
+    exact, exact_mass = (arrays.cast_precision(a, width) for a in methods.dense_rows(mask._placed(X), F, G, X, rows))
     m = Y.shape[-2]
     source = xp.arange(m)
     place = xp.searchsorted(rows, source)

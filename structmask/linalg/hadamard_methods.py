@@ -62,13 +62,12 @@ def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 
 
 def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array) -> Result:
-    """Some rows of the product, one block after the other."""
+    """The rows of the product at given indices, F holding the features of these rows; one block after the other."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     columns, step = xp.arange(sizes.n), max(1, _BLOCK // max(1, sizes.heads * sizes.n))
     Y, mass = [], []
-    for a in range(0, rows.shape[0], step):
-        block = rows[a : a + step]
-        A = (xp.take(F, block, axis=-2) @ xp.matrix_transpose(G)) * _mask_rows(mask, block, columns, X)
+    for a, b in arrays.blocks(int(rows.shape[0]), step):
+        A = (F[..., a:b, :] @ xp.matrix_transpose(G)) * _mask_rows(mask, rows[a:b], columns, X)
         Y.append(A @ X)
         mass.append(xp.sum(A, axis=-1))
     return xp.concat(Y, axis=-2), xp.concat(mass, axis=-1)
@@ -85,10 +84,10 @@ def _dense_columns(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Resu
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     step = max(1, _BLOCK // max(1, sizes.heads * sizes.m))
     Y, mass = [], []
-    for a in range(0, sizes.n, step):
-        block = mask._columns(xp.arange(a, min(a + step, sizes.n)), X)
-        A = (F @ xp.matrix_transpose(G[..., a : a + step, :])) * block
-        Y.append(A @ X[..., a : a + step, :])
+    for a, b in arrays.blocks(sizes.n, step):
+        block = mask._columns(xp.arange(a, b), X)
+        A = (F @ xp.matrix_transpose(G[..., a:b, :])) * block
+        Y.append(A @ X[..., a:b, :])
         mass.append(xp.sum(A, axis=-1))
     return sum(Y[1:], Y[0]), sum(mass[1:], mass[0])
 
@@ -105,8 +104,8 @@ def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     step = max(1, _BLOCK // max(1, sizes.heads * sizes.n * sizes.k))
     Y = None
-    for a in range(0, sizes.r, step):
-        f, g = _features(F, a, a + step), _features(G, a, a + step)
+    for a, b in arrays.blocks(sizes.r, step):
+        f, g = _features(F, a, b), _features(G, a, b)
         columns = g[..., :, None] * X[..., :, None, :]
         P = mask._matmat(xp.reshape(columns, (*columns.shape[:-2], -1)))
         P = xp.reshape(P, (*P.shape[:-1], f.shape[-1], sizes.k))
@@ -120,8 +119,8 @@ def stream_mass(mask: StructuredMatrix, F: Array, G: Array) -> Array:
     xp, r = arrays.namespace(G if not arrays.is_sparse(G) else G.data), F.shape[-1]
     step = max(1, _BLOCK // max(1, math.prod(G.shape[:-1])))
     mass = None
-    for a in range(0, r, step):
-        part = xp.sum(_features(F, a, a + step) * mask._matmat(_features(G, a, a + step)), axis=-1)
+    for a, b in arrays.blocks(int(r), step):
+        part = xp.sum(_features(F, a, b) * mask._matmat(_features(G, a, b)), axis=-1)
         mass = part if mass is None else mass + part
     return mass
 

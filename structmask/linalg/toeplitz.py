@@ -7,7 +7,8 @@ the number of levels; the product is a circulant one of side at least m + n - 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
 from structmask.linalg.circulant import Circulant
 from structmask.linalg.elementary import gather
 from structmask.linalg.planning import Work
+from structmask.linalg.rounding import Rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,7 +41,8 @@ class Toeplitz(StructuredMatrix):
     Notes
     -----
     A product costs O(N log N) operations a column, N = prod(m_l + n_l - 1), by circulant embedding. Rounding is
-    absolute over a column: an entry of the result is off by about u sqrt(log2(N) / N) |f|_2 |x|_2, u the unit roundoff.
+    absolute over a column: an entry of y = M x is off by about u sqrt(log2(N) / N) (|f|_2 |x|_2 + |y|_2), u the unit
+    roundoff.
 
     Examples
     --------
@@ -100,8 +103,8 @@ class Toeplitz(StructuredMatrix):
         columns : int or tuple of int, optional
             Sides of the grid of columns; the same as the rows' by default.
         """
-        rows = (shape,) if isinstance(shape, int) else tuple(shape)
-        grid = rows if columns is None else (columns,) if isinstance(columns, int) else tuple(columns)
+        rows = _sides(shape)
+        grid = rows if columns is None else _sides(columns)
         if len(grid) != len(rows) or min(*rows, *grid, 1) < 1:
             msg = f"from_function needs sides of at least 1 and as many columns as shape, got {rows} and {grid}"
             raise ValueError(msg)
@@ -189,9 +192,13 @@ class Toeplitz(StructuredMatrix):
     def _work(self, columns: int) -> Work:
         return self._circulant.work(columns)
 
-    def _absolute_rounding(self, unit: float) -> float:
-        """About how far an entry of the product is off, relative to the 2-norm of the column multiplied."""
+    def _rounding(self, unit: float) -> Rounding:
         return self._circulant.rounding(unit)
+
+
+def _sides(shape: Any) -> tuple[int, ...]:
+    """Sides of a grid, given as a tuple or, for one level, as an integer."""
+    return tuple(map(operator.index, shape)) if isinstance(shape, Iterable) else (operator.index(shape),)
 
 
 def _column_grid(columns: Any, sides: tuple[int, ...]) -> tuple[int, ...]:
@@ -203,7 +210,7 @@ def _column_grid(columns: Any, sides: tuple[int, ...]) -> tuple[int, ...]:
             )
             raise ValueError(msg)
         return tuple((int(side) + 1) // 2 for side in sides)
-    grid = (columns,) if isinstance(columns, int) else tuple(int(n) for n in columns)
+    grid = _sides(columns)
     if len(grid) != len(sides) or any(not 1 <= n <= side for n, side in zip(grid, sides, strict=True)):
         msg = f"Toeplitz with offsets of sides {sides} needs as many columns, each between 1 and its side, got {grid}"
         raise ValueError(msg)

@@ -1,8 +1,9 @@
 """Causal masks with decay times a low-rank matrix, by chunks.
 
 Rows are cut into chunks. Inside a chunk the masked product is formed tile by tile; everything before the chunk enters
-through the state ``sum_j m_j g_j x_j^T`` (r x k) and the moment ``sum_j m_j g_j`` (r), m_j being the product of the decays
-between j and the chunk. With the transposed mask chunks run from the last to the first. O(n (r k + CHUNK (r + k))) operations.
+through the state ``sum_j m_j g_j x_j^T`` (r x k) and the moment ``sum_j m_j g_j`` (r), m_j being the product of the
+decays between j and the chunk. With the transposed mask chunks run from the last to the first. The cost is
+O(n (r k + CHUNK (r + k))) operations.
 
 Few long heads are cut into groups of chunks: the groups' own states are found in parallel, a short sequential pass
 turns them into the states the groups start from, and all groups are then independent.
@@ -15,6 +16,7 @@ from numba import get_num_threads, njit, prange
 
 from .gemm import (
     ROWS,
+    add_transposed,
     dot_rows,
     horizontal_sum,
     lanes_of,
@@ -49,7 +51,7 @@ class _Scratch(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _new_scratch(F, X):  # type: ignore[no-untyped-def]
+def _new_scratch(F, X):
     V = lanes_of(F)
     rank, columns = padded_rank(F.shape[2], V), rounded(X.shape[2], 2 * V)
     tall = rounded(CHUNK, ROWS)
@@ -67,8 +69,8 @@ def _new_scratch(F, X):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _set_mask(decay, first, count, upper, work):  # type: ignore[no-untyped-def]
-    """Decay products inside the chunk (row by row: exact zeros and signs), and from the state to each row (``carry``)."""
+def _set_mask(decay, first, count, upper, work):
+    """Decay products inside the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row."""
     mask, carry, n = work.mask, work.carry, decay.size
     mask[:] = 0
     for s in range(count):
@@ -85,8 +87,8 @@ def _set_mask(decay, first, count, upper, work):  # type: ignore[no-untyped-def]
         carry[i] = entry * mask[i * CHUNK + column]
 
 
-@njit(nogil=True, cache=True)
-def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass, first):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass, first):
     """ROWS rows of the result, from row i of the chunk on."""
     F, S, Z, sums, carry = work.F, work.S, work.Y, work.sums, work.carry
     V, r, k = lanes_of(F), work.G.size // CHUNK, Y.shape[1]
@@ -94,7 +96,7 @@ def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass
     sums[:] = 0
     rows = min(ROWS, count - i)
     if started:
-        multiply(F, i * r, r, 1, states, state, r, Z, 0, columns, W, k, rank, True)
+        multiply(F, i * r, r, states, state, r, Z, 0, columns, W, k, rank, True)
         dot_rows(F, i * r, r, states, state + r * columns, sums, 0, r)
         if not unit:
             for row in range(rows):
@@ -102,14 +104,14 @@ def _rows_out(work, i, count, rank, upper, unit, started, states, state, Y, mass
                 scale_row(sums, row * V, sums, row * V, V, carry[i + row])
     begin, end = (i, count) if upper else (0, i + rows)
     multiply_masked(F, i * r, r, work.transposed, r, work.mask, i * CHUNK, S, CHUNK, sums, 0, begin, end, rank)
-    multiply(S, begin, CHUNK, 1, work.X, begin * W, CHUNK, Z, 0, columns, W, k, end - begin, not started)
+    multiply(S, begin, CHUNK, work.X, begin * W, CHUNK, Z, 0, columns, W, k, end - begin, not started)
     for row in range(rows):
         scale_row(Z, row * columns, Y, (first + i + row) * k, k, 1)
         horizontal_sum(sums, row * V, mass, first + i + row)
 
 
-@njit(nogil=True, cache=True)
-def _advance(work, count, rank, k, upper, unit, states, state):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def _advance(work, count, rank, k, upper, unit, states, state):
     """The state past the chunk: decayed, plus the chunk's own sum."""
     G, X, mask = work.G, work.X, work.mask
     r, V = G.size // CHUNK, lanes_of(G)
@@ -122,7 +124,7 @@ def _advance(work, count, rank, k, upper, unit, states, state):  # type: ignore[
                 place = q * CHUNK + j * W
                 scale_row(X, place, X, place, W, mask[last + j])
     for f in range(0, rank, ROWS):
-        multiply(G, f, 1, r, X, 0, CHUNK, states, state + f * W, W, r * W, k, count, False)
+        add_transposed(G, f, r, X, CHUNK, states, state + f * W, W, r * W, k, count)
     moment = states[state + r * columns : state + r * columns + r]
     for j in range(count):
         weight = mask[last + j]
@@ -130,8 +132,8 @@ def _advance(work, count, rank, k, upper, unit, states, state):  # type: ignore[
             moment[f] += weight * G[j * r + f]
 
 
-@njit(nogil=True, cache=True)
-def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started, outputs, Y, mass, work):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started, outputs, Y, mass, work):
     """The chunks ``begin ... end`` in the order of the recurrence; their rows of the result too if ``outputs``."""
     n, rank = F.shape
     k, r, chunks = X.shape[1], work.G.size // CHUNK, (n + CHUNK - 1) // CHUNK
@@ -153,13 +155,13 @@ def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started,
 
 
 @njit(nogil=True, cache=True)
-def _group(chunks, groups, g):  # type: ignore[no-untyped-def]
+def _group(chunks, groups, g):
     """The first chunk of group g."""
     return chunks * g // groups
 
 
 @njit(nogil=True, cache=True)
-def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs, Y, mass):  # type: ignore[no-untyped-def]
+def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs, Y, mass):
     """Tasks are (head, group). Without ``outputs``, a group's own state becomes the next group's."""
     work = _new_scratch(F, X)
     if unit:
@@ -182,7 +184,7 @@ def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs,
 
 
 @njit(nogil=True, cache=True)
-def _prefix(heads, n, decay, upper, groups, states):  # type: ignore[no-untyped-def]
+def _prefix(heads, n, decay, upper, groups, states):
     """Turn the groups' own states into the states they start from."""
     chunks, size = (n + CHUNK - 1) // CHUNK, states.size // (heads * groups)
     for task in range(heads * groups):
@@ -197,7 +199,7 @@ def _prefix(heads, n, decay, upper, groups, states):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, outputs, Y, mass):  # type: ignore[no-untyped-def]
+def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, outputs, Y, mass):
     tasks = F.shape[0] * groups
     for w in prange(workers):
         begin, end = tasks * w // workers, tasks * (w + 1) // workers
@@ -205,7 +207,7 @@ def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, outputs,
 
 
 @njit(nogil=True, cache=True)
-def _new_states(F, X, groups):  # type: ignore[no-untyped-def]
+def _new_states(F, X, groups):
     V = lanes_of(F)
     size = padded_rank(F.shape[2], V) * (rounded(X.shape[2], 2 * V) + 1)
     return scratch(F.shape[0] * groups * size, F)
@@ -214,6 +216,28 @@ def _new_states(F, X, groups):  # type: ignore[no-untyped-def]
 def causal_hadamard(
     F: np.ndarray, G: np.ndarray, X: np.ndarray, decay: np.ndarray, upper: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Product with a causal mask times a low-rank matrix, elementwise, and its row sums.
+
+    ``Y = (M * (F @ G.mT)) @ X`` and ``mass = (M * (F @ G.mT)) @ 1`` with ``M_ij = decay_{j+1} ... decay_i`` for i >= j,
+    else 0; with ``upper``, M transposed.
+
+    Parameters
+    ----------
+    F, G : (heads, n, r) arrays
+        Row and column factors.
+    X : (heads, n, k) array
+        Operand.
+    decay : (1 or heads, n) array
+        Factors of the mask; ``decay[:, 0]`` is not used.
+    upper : bool
+        Whether the mask is transposed.
+
+    Returns
+    -------
+    Y : (heads, n, k) array
+    mass : (heads, n) array
+        Both in the precision of the arguments, which are C-contiguous and of one dtype, float32 or float64.
+    """
     heads, n, rank = F.shape
     k = X.shape[2]
     Y, mass = np.empty((heads, n, k), F.dtype), np.empty((heads, n), F.dtype)

@@ -1,9 +1,9 @@
 """Products with Toeplitz matrices and their gradient, many columns at once, by the FFT of `fft_plan`.
 
 A task is one batch entry and one block of 2V columns: V columns are the real, V the imaginary parts of V complex
-signals. The matrix is real, so both sets of columns come out of one complex product. Tasks share nothing but read-
-only tables: they are spread over the threads, every worker with its own scratch of h rows. Inside a task the stages
-run depth first: a wide stage when its block is entered or left, the stages of a block that fits the L1 cache one
+signals. The matrix is real, so both sets of columns come out of one complex product. Tasks have in common only tables
+that nobody writes: they are spread over the threads, every worker with its own scratch of h rows. Inside a task the
+stages run depth first: a wide stage when its block is entered or left, the stages of a block that fits the L1 cache one
 after the other.
 """
 
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .fft_jobs import Job, block_widths, share
+from .fft_jobs import Job, block_widths, worker_count
 from .fft_plan import GAP, Plan
 from .fft_stages import (
     correlate_multiply_stage,
@@ -137,12 +136,12 @@ CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(4,))
 
 
 def _blocks(plan: Plan, batch: int, k: int) -> tuple[int, int]:
-    """Lanes and number of tasks: the fewest rounds of tasks, narrow blocks on a tie."""
-    threads = numba.get_num_threads()
+    """Lanes and workers: the fewest rounds of tasks, narrow blocks on a tie."""
     wide, narrow = block_widths(plan)
     tasks = {lanes: batch * -(-k // (2 * lanes)) for lanes in (narrow, wide)}
-    lanes = min(tasks, key=lambda lanes: -(-tasks[lanes] // threads))
-    return lanes, tasks[lanes]
+    workers = {lanes: worker_count(plan, count) for lanes, count in tasks.items()}
+    lanes = min(tasks, key=lambda lanes: -(-tasks[lanes] // workers[lanes]))
+    return lanes, workers[lanes]
 
 
 def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[Any]:
@@ -163,8 +162,8 @@ def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[A
     if Y.size == 0:
         return Y
     X = np.ascontiguousarray(X, plan.dtype)
-    lanes, tasks = _blocks(plan, batch, k)
-    PRODUCT.run(plan, lanes, share(plan, tasks), 1, spectrum, X, Y)
+    lanes, workers = _blocks(plan, batch, k)
+    PRODUCT.run(plan, lanes, workers, 1, spectrum, X, Y)
     return Y
 
 
@@ -185,7 +184,7 @@ def offsets_gradient(plan: Plan, P: NDArray[Any], X: NDArray[Any], D: int, /) ->
         return np.zeros((D, plan.m + plan.n - 1), plan.dtype)
     P, X = (np.ascontiguousarray(A, plan.dtype) for A in (P, X))
     blocks = -(-k // (2 * lanes))
-    workers = share(plan, batch * blocks)
+    workers = worker_count(plan, batch * blocks)
     parts = 1 if batch % workers == 0 else min(blocks, workers)
     total = np.zeros((batch, parts, 2, 2 * plan.h), plan.dtype)
     CORRELATION.run(plan, lanes, min(workers, batch * parts), 2, X, P, total)

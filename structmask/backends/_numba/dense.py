@@ -1,7 +1,8 @@
 """A dense mask times a low-rank matrix, tile by tile: ``(M * (F G^T)) @ X`` without an m x n array.
 
-A task is one head and one block of rows. It runs through the columns, ``COLUMNS`` at a time: keys are packed transposed, and
-every tile of rows is multiplied by them, by the mask, and by the packed values, all in cache. O(m n (r + k)) operations.
+A task is one head and one block of rows. It runs through the columns, ``COLUMNS`` at a time: keys are packed transposed,
+and every tile of rows is multiplied by them, by the mask, and by the packed values, all in cache. The cost is
+O(m n (r + k)) operations.
 """
 
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class _Scratch(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _new_scratch(F, X, block):  # type: ignore[no-untyped-def]
+def _new_scratch(F, X, block):
     V = lanes_of(F)
     rank, columns = padded_rank(F.shape[2], V), rounded(X.shape[2], 2 * V)
     return _Scratch(
@@ -59,9 +60,9 @@ def _new_scratch(F, X, block):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(nogil=True, cache=True)
-def _set_mask(table, row_position, column_position, run, i, rows, first, count, mask):  # type: ignore[no-untyped-def]
-    """Mask rows ``i ...``, columns ``first ...``, read run by run in whole vectors: the next run overwrites what was too much."""
+@njit(nogil=True, cache=True, forceinline=True)
+def _set_mask(table, row_position, column_position, run, i, rows, first, count, mask):
+    """Mask rows ``i ...``, columns ``first ...``, run by run in whole vectors: the next run overwrites the excess."""
     V = lanes_of(table)
     for row in range(rows):
         start, j = row_position[i + row], 0
@@ -77,8 +78,8 @@ def _set_mask(table, row_position, column_position, run, i, rows, first, count, 
         mask[row * COLUMNS + count : (row + 1) * COLUMNS] = 0
 
 
-@njit(nogil=True, cache=True)
-def _run_task(F, G, X, table, row_position, column_position, run, first, Y, mass, work):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def _run_task(F, G, X, table, row_position, column_position, run, first, Y, mass, work):
     """Rows ``first ...`` of one head."""
     V, k, rank, n = lanes_of(F), X.shape[1], F.shape[1], G.shape[0]
     r, W, columns = work.G.size // COLUMNS, 2 * V, rounded(k, 2 * V)
@@ -92,15 +93,17 @@ def _run_task(F, G, X, table, row_position, column_position, run, first, Y, mass
         pack_panels(X, c, count, work.X, COLUMNS)
         for i in range(0, rows, ROWS):
             _set_mask(table, row_position, column_position, run, first + i, min(ROWS, rows - i), c, count, work.mask)
-            multiply_masked(work.F, i * r, r, work.transposed, r, work.mask, 0, work.S, COLUMNS, work.sums, i * V, 0, count, rank)
-            multiply(work.S, 0, COLUMNS, 1, work.X, 0, COLUMNS, work.Y, i * columns, columns, W, k, count, c == 0)
+            multiply_masked(
+                work.F, i * r, r, work.transposed, r, work.mask, 0, work.S, COLUMNS, work.sums, i * V, 0, count, rank
+            )
+            multiply(work.S, 0, COLUMNS, work.X, 0, COLUMNS, work.Y, i * columns, columns, W, k, count, c == 0)
     for i in range(rows):
         scale_row(work.Y, i * columns, Y, (first + i) * k, k, 1)
         horizontal_sum(work.sums, i * V, mass, first + i)
 
 
 @njit(nogil=True, cache=True)
-def _run_tasks(F, G, X, table, row_position, column_position, run, block, begin, end, Y, mass):  # type: ignore[no-untyped-def]
+def _run_tasks(F, G, X, table, row_position, column_position, run, block, begin, end, Y, mass):
     work, blocks = _new_scratch(F, X, block), (F.shape[1] + block - 1) // block
     for task in range(begin, end):
         h = task // blocks
@@ -110,7 +113,7 @@ def _run_tasks(F, G, X, table, row_position, column_position, run, block, begin,
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def _run_parallel(F, G, X, table, row_position, column_position, run, block, workers, Y, mass):  # type: ignore[no-untyped-def]
+def _run_parallel(F, G, X, table, row_position, column_position, run, block, workers, Y, mass):
     tasks = F.shape[0] * ((F.shape[1] + block - 1) // block)
     for w in prange(workers):
         begin, end = tasks * w // workers, tasks * (w + 1) // workers
@@ -126,6 +129,32 @@ def dense_toeplitz(
     column_position: np.ndarray,
     run: int,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Product with a multilevel Toeplitz mask times a low-rank matrix, elementwise, and its row sums.
+
+    ``Y = (M * (F @ G.mT)) @ X`` and ``mass = (M * (F @ G.mT)) @ 1`` with
+    ``M_ij = table[h, column_position[j] - row_position[i]]``.
+
+    Parameters
+    ----------
+    F : (heads, m, r) array
+        Row factor.
+    G : (heads, n, r) array
+        Column factor.
+    X : (heads, n, k) array
+        Operand.
+    table : (1 or heads, size) array
+        Entries of the mask.
+    row_position, column_position : (m,) and (n,) int64 arrays
+        All differences are within ``0 ... size - 1``.
+    run : int
+        Divides n; inside every aligned run of this many columns the positions are consecutive.
+
+    Returns
+    -------
+    Y : (heads, m, k) array
+    mass : (heads, m) array
+        Both in the precision of the arguments, which are C-contiguous and of one dtype, float32 or float64.
+    """
     (heads, m, rank), (n, k) = F.shape, X.shape[1:]
     if heads * m * n == 0:
         return np.zeros((heads, m, k), F.dtype), np.zeros((heads, m), F.dtype)
@@ -143,6 +172,25 @@ def dense_toeplitz(
 
 
 def dense_array(F: np.ndarray, G: np.ndarray, X: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Product with an array times a low-rank matrix, elementwise, and its row sums: ``(A * (F @ G.mT)) @ X`` and ``@ 1``.
+
+    Parameters
+    ----------
+    F : (heads, m, r) array
+        Row factor.
+    G : (heads, n, r) array
+        Column factor.
+    X : (heads, n, k) array
+        Operand.
+    A : (1 or heads, m, n) array
+        The mask.
+
+    Returns
+    -------
+    Y : (heads, m, k) array
+    mass : (heads, m) array
+        Both in the precision of the arguments, which are C-contiguous and of one dtype, float32 or float64.
+    """
     heads, m, n = A.shape
     rows, columns = np.arange(0, -m * n, -n) if n else np.zeros(m, np.int64), np.arange(n)
     return dense_toeplitz(F, G, X, A.reshape(heads, m * n), rows, columns, n)

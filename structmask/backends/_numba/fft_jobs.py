@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit, prange, types
 from numpy.typing import NDArray
 
-from .fft_plan import Plan, stage_cost
+from .fft_plan import Plan
 
 POOLED_BYTES = 32 * 1024 * 1024
-# Stage-rows (rows of one signal times `stage_cost`) below which a second thread costs more than it saves.
+# `Plan.work` of all tasks below which a second thread costs more than it saves.
 SERIAL_WORK = 20_000
 
 _pool = threading.local()
@@ -48,13 +48,12 @@ def block_widths(plan: Plan) -> tuple[int, int]:
     return lanes, max(1, lanes // 4)
 
 
-def share(plan: Plan, tasks: int) -> int:
+def worker_count(plan: Plan, tasks: int) -> int:
     """Workers for as many tasks of one product: 1 if the work is too small to share."""
-    work = tasks * plan.h * stage_cost(plan.radices)
-    return 1 if work < SERIAL_WORK else min(tasks, numba.get_num_threads())
+    return 1 if tasks * plan.work < SERIAL_WORK else min(tasks, numba.get_num_threads())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """A compiled `tasks(phase, worker, workers, lanes, legs, stages, twiddles, rows, *arrays)`.
 
@@ -74,13 +73,13 @@ class Job:
         tables = ((0,) * lanes, (0,) * plan.radices[0], plan.stages, plan.twiddles)
         tasks = _compiled_tasks(*key)
         if workers > 1:
-            _compiled_share(*key)(tasks, self.phases, *tables, rows, arrays)
+            _compiled_loop(*key)(tasks, self.phases, *tables, rows, arrays)
             return
         for phase in range(self.phases):
             tasks(phase, 0, 1, *tables, rows[0], *arrays)
 
 
-def _share(tasks, phases, lanes, legs, stages, twiddles, rows, arrays):
+def _loop(tasks, phases, lanes, legs, stages, twiddles, rows, arrays):
     workers = len(rows)
     for phase in range(phases):
         for worker in prange(workers):
@@ -104,8 +103,8 @@ def _compiled_tasks(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> An
 
 
 @cache
-def _compiled_share(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
+def _compiled_loop(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
     tables, arrays, number = _signature(job, lanes, legs, dtype)
     tasks = types.FunctionType(_compiled_tasks(job, lanes, legs, dtype).nopython_signatures[0])
     signature = types.void(tasks, types.int64, *tables, types.Array(number, 2, "C"), types.Tuple(arrays))
-    return njit(signature, nogil=True, cache=True, parallel=True)(_share)
+    return njit(signature, nogil=True, cache=True, parallel=True)(_loop)

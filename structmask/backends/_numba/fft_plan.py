@@ -94,9 +94,15 @@ class Plan:
     lane_bytes: int
     radices: tuple[int, ...]
 
-    @property
+    @cached_property
     def h(self) -> int:
+        """Length of the two transforms."""
         return prod(self.radices)
+
+    @cached_property
+    def work(self) -> float:
+        """Cost of one signal, in rows times `STAGE_COST`."""
+        return self.h * stage_cost(self.radices)
 
     @property
     def scratch_rows(self) -> int:

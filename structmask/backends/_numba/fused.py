@@ -24,7 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .convolution import correlate_multiply, gather_offsets, multiply
-from .fft_jobs import Job, block_widths, share
+from .fft_jobs import Job, block_widths, worker_count
 from .fft_plan import GAP, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
 
@@ -184,7 +184,7 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     pairs = np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype)
     blocks = np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype)
     left, owned = (np.empty_like(blocks), pairs) if features else (np.empty_like(pairs), blocks)
-    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1])
+    workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
     tasks = batch * owned.shape[1]
     parts = _parts(tasks, left.shape[1], workers)
     workers = min(workers, tasks * parts)
@@ -219,7 +219,7 @@ def hadamard_pullback(
     of_pairs, of_blocks = (k, r) if features else (r, k)
     pairs, left_pairs = (np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype) for _ in range(2))
     blocks, left_blocks = (np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype) for _ in range(2))
-    workers = share(plan, batch * pairs.shape[1] * blocks.shape[1])
+    workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
     block_parts = _parts(batch, blocks.shape[1], workers)
     pair_parts = min(pairs.shape[1], -(-workers // (batch * block_parts)))
     workers = min(workers, batch * block_parts * pair_parts)

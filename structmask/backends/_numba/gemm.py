@@ -88,9 +88,9 @@ class _Emitter:
 def _kernel(layout: str) -> Any:
     """Make the decorated body an intrinsic that numba code calls.
 
-    ``layout`` has one letter an argument of the intrinsic: ``p`` an array, followed by ``o``, the offset to start from (the
-    body gets one pointer for the two), ``i`` an integer, ``b`` a boolean, ``x`` a number of the arrays' dtype. The body
-    becomes one function that is not inlined, whatever the number of callers: they compile fast.
+    ``layout`` has one letter an argument of the intrinsic: ``p`` an array, followed by ``o``, the offset to start from
+    (the body gets one pointer for the two), ``i`` an integer, ``b`` a boolean, ``x`` a number of the arrays' dtype. The
+    body becomes one function that is not inlined, however many callers it has: they compile fast.
     """
 
     def declare(body: Any) -> Any:
@@ -135,59 +135,67 @@ def _defined(module: Any, name: str, body: Any, dtype: Any, arguments: list[Any]
     return function
 
 
-def _registers(emit: _Emitter, vectors: int) -> list[list[Any]]:
-    return [[cgutils.alloca_once(emit.builder, emit.vector) for _ in range(vectors)] for _ in range(ROWS)]
-
-
-def _accumulate(emit: _Emitter, sums: list[list[Any]], A: Any, row: Any, step: Any, B: Any, count: Any) -> None:
-    """``sums[i][v] += A[i, p] * B[p, v]`` over the ``count`` values of p."""
+def _accumulate(emit: _Emitter, sums: list[list[Any]], rows: list[Any], step: Any, B: Any, count: Any) -> None:
+    """``sums[i][v] += rows[i][p * step] * B[p, v]`` over the ``count`` values of p."""
     vectors = range(len(sums[0]))
     with emit.steps(0, count, 1) as p:
-        start = emit.offset(0, p, 2 * emit.lanes)
+        start, along = emit.offset(0, p, 2 * emit.lanes), emit.offset(0, p, step)
         across = [emit.load(B, emit.offset(start, v, emit.lanes)) for v in vectors]
-        here = emit.offset(0, p, step)
-        for i in range(ROWS):
-            scalar = emit.spread(A, emit.offset(here, i, row))
+        for i, row in enumerate(rows):
+            scalar = emit.spread(row, along)
             for v in vectors:
                 emit.set(sums[i][v], emit.multiply_add(scalar, across[v], emit.get(sums[i][v])))
 
 
-def _tile_body(emit: _Emitter, vectors: int, A: Any, row: Any, step: Any, B: Any, C: Any, width: Any, count: Any, fresh: Any) -> None:
-    sums = _registers(emit, vectors)
-    tile = [(i, v, emit.offset(v * emit.lanes, i, width)) for i in range(ROWS) for v in range(vectors)]
-    for i, v, _ in tile:
-        emit.set(sums[i][v], emit.zero)
-    _accumulate(emit, sums, A, row, step, B, count)
-    with emit.builder.if_then(emit.builder.not_(fresh)):
-        # a partial sum of its own, added at the end, keeps long sums accurate
-        for i, v, place in tile:
-            emit.set(sums[i][v], emit.builder.fadd(emit.get(sums[i][v]), emit.load(C, place)))
-    for i, v, place in tile:
-        emit.store(emit.get(sums[i][v]), C, place)
-
-
-@_kernel("poiipopoiib")
-def _tile(emit: _Emitter, *arguments: Any) -> None:
-    """A tile of ``C = A @ B`` (fresh) or ``C += A @ B``."""
-    _tile_body(emit, 2, *arguments)
-
-
-@_kernel("poiipopoiib")
-def _narrow_tile(emit: _Emitter, *arguments: Any) -> None:
-    """The same with half as many columns."""
-    _tile_body(emit, 1, *arguments)
-
-
-@_kernel("poiipopopoipoi")
-def _masked_tile(
-    emit: _Emitter, A: Any, row: Any, step: Any, B: Any, M: Any, S: Any, width: Any, totals: Any, count: Any
-) -> None:
-    """A tile of ``S = M * (A @ B)``; ``totals`` grows by its vectors."""
-    sums = _registers(emit, 2)
+def _zeros(emit: _Emitter, vectors: int) -> list[list[Any]]:
+    """Accumulators, which the compiler keeps in registers."""
+    sums = [[cgutils.alloca_once(emit.builder, emit.vector) for _ in range(vectors)] for _ in range(ROWS)]
     for line in sums:
         for register in line:
             emit.set(register, emit.zero)
-    _accumulate(emit, sums, A, row, step, B, count)
+    return sums
+
+
+def _rows(emit: _Emitter, A: Any, stride: Any) -> list[Any]:
+    return [emit.builder.gep(A, [emit.offset(0, i, stride)]) for i in range(ROWS)]
+
+
+def _finish(emit: _Emitter, sums: list[list[Any]], C: Any, width: Any, fresh: Any) -> None:
+    tile = [
+        (register, emit.offset(v * emit.lanes, i, width)) for i in range(ROWS) for v, register in enumerate(sums[i])
+    ]
+    with emit.builder.if_then(emit.builder.not_(fresh)):
+        # a partial sum of its own, added at the end, keeps long sums accurate
+        for register, place in tile:
+            emit.set(register, emit.builder.fadd(emit.get(register), emit.load(C, place)))
+    for register, place in tile:
+        emit.store(emit.get(register), C, place)
+
+
+def _tile_of(vectors: int, transposed: bool) -> Any:
+    """A tile of ``C = A @ B`` (fresh) or ``C += A @ B``; rows, or columns if transposed, of A are ``stride`` apart."""
+
+    def body(emit: _Emitter, A: Any, stride: Any, B: Any, C: Any, width: Any, count: Any, fresh: Any) -> None:
+        sums = _zeros(emit, vectors)
+        rows = _rows(emit, A, 1 if transposed else stride)
+        _accumulate(emit, sums, rows, stride if transposed else 1, B, count)
+        _finish(emit, sums, C, width, fresh)
+
+    body.__name__ = f"tile_{vectors}{'_transposed' if transposed else ''}"
+    return _kernel("poipopoiib")(body)
+
+
+_tile, _narrow_tile = _tile_of(2, False), _tile_of(1, False)
+_transposed_tile, _narrow_transposed_tile = _tile_of(2, True), _tile_of(1, True)
+
+
+@_kernel("poipopopoipoi")
+def _masked_tile(
+    emit: _Emitter, A: Any, stride: Any, B: Any, M: Any, S: Any, width: Any, totals: Any, count: Any
+) -> None:
+    """A tile of ``S = M * (A @ B)``; ``totals`` grows by its vectors."""
+    sums = _zeros(emit, 2)
+    _accumulate(emit, sums, _rows(emit, A, stride), 1, B, count)
     for i in range(ROWS):
         total = emit.load(totals, emit.number(i * emit.lanes))
         for v in range(2):
@@ -229,18 +237,14 @@ def scale_row(emit: _Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
 
 
 @_kernel("poipopoi")
-def dot_rows(emit: _Emitter, A: Any, row: Any, z: Any, sums: Any, count: Any) -> None:
+def dot_rows(emit: _Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) -> None:
     """``sums`` grows by the vectors of ``A[i, p] * z[p]``, ROWS rows i; ``count`` is a multiple of V."""
-    registers = _registers(emit, 1)
-    for i in range(ROWS):
-        emit.set(registers[i][0], emit.load(sums, emit.number(i * emit.lanes)))
+    totals, rows = _zeros(emit, 1), _rows(emit, A, stride)
     with emit.steps(0, count, emit.lanes) as p:
         weights = emit.load(z, p)
-        for i in range(ROWS):
-            value = emit.load(A, emit.offset(p, i, row))
-            emit.set(registers[i][0], emit.multiply_add(value, weights, emit.get(registers[i][0])))
-    for i in range(ROWS):
-        emit.store(emit.get(registers[i][0]), sums, emit.number(i * emit.lanes))
+        for row, (total,) in zip(rows, totals, strict=True):
+            emit.set(total, emit.multiply_add(emit.load(row, p), weights, emit.get(total)))
+    _finish(emit, totals, sums, emit.lanes, ir.Constant(ir.IntType(1), 0))
 
 
 @_kernel("popo")
@@ -255,7 +259,7 @@ def horizontal_sum(emit: _Emitter, sums: Any, result: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def scratch(size, like):  # type: ignore[no-untyped-def]
+def scratch(size, like):
     """Zeros, starting on a cache line, of the dtype of ``like``."""
     spare = LANE_BYTES // like.itemsize
     block = np.zeros(size + spare, like.dtype)
@@ -263,27 +267,27 @@ def scratch(size, like):  # type: ignore[no-untyped-def]
     return block[skip : skip + size]
 
 
-@njit(nogil=True, cache=True)
-def lanes_of(like):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def lanes_of(like):
     """V, the numbers in one vector register."""
     return LANE_BYTES // like.itemsize
 
 
-@njit(nogil=True, cache=True)
-def rounded(count, unit):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def rounded(count, unit):
     """The smallest multiple of ``unit`` that holds ``count``."""
     return (count + unit - 1) // unit * unit
 
 
-@njit(nogil=True, cache=True)
-def padded_rank(rank, V):  # type: ignore[no-untyped-def]
-    """Row length of packed features: whole tiles both ways, and an odd number of vectors, which spreads columns over cache sets."""
+@njit(nogil=True, cache=True, forceinline=True)
+def padded_rank(rank, V):
+    """Row length of packed features: whole tiles, in an odd number of vectors to spread columns over cache sets."""
     vectors = rounded(rounded(rank, ROWS), V) // V
     return (vectors + 1 - vectors % 2) * V
 
 
 @njit(nogil=True, cache=True)
-def pack_rows(source, first, count, packed, width, rows):  # type: ignore[no-untyped-def]
+def pack_rows(source, first, count, packed, width, rows):
     """Rows ``first ...`` of ``source``, ``width`` numbers apart, then zero rows up to ``rows``."""
     columns = source.shape[1]
     for i in range(count):
@@ -292,7 +296,7 @@ def pack_rows(source, first, count, packed, width, rows):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True)
-def pack_panels(source, first, count, packed, rows):  # type: ignore[no-untyped-def]
+def pack_panels(source, first, count, packed, rows):
     """The same rows as panels of 2 V columns, each with ``rows`` rows."""
     columns, W = source.shape[1], 2 * lanes_of(source)
     for q in range(0, columns, W):
@@ -303,7 +307,7 @@ def pack_panels(source, first, count, packed, rows):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True)
-def transpose_panels(packed, width, columns, count, panels):  # type: ignore[no-untyped-def]
+def transpose_panels(packed, width, columns, count, panels):
     """Panels of the transpose of packed rows: ``width`` rows in each panel, ``count`` columns altogether."""
     V = lanes_of(packed)
     for i in range(0, rounded(count, 2 * V), V):
@@ -312,25 +316,37 @@ def transpose_panels(packed, width, columns, count, panels):  # type: ignore[no-
             _transposed_square(packed, i * width + j, width, panels, start + j * 2 * V)
 
 
-@njit(nogil=True, cache=True)
-def multiply(A, a, row, step, B, b, height, C, c, width, stride, columns, count, fresh):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, forceinline=True)
+def multiply(A, a, stride, B, b, height, C, c, width, spacing, columns, count, fresh):
     """ROWS rows of ``C = A @ B`` (``fresh``) or ``C += A @ B``.
 
-    A_ip is ``A[a + i * row + p * step]``. Panels of B start at b and are ``height`` rows tall; rows of C are ``width``
-    apart and its panels ``stride``.
+    Rows of A are ``stride`` apart; panels of B start at b and are ``height`` rows tall; rows of C are ``width`` apart and
+    its panels ``spacing``.
     """
     W = 2 * lanes_of(A)
     for q in range(0, columns, W):
-        panel, place = b + q * height, c + q // W * stride
+        panel, place = b + q * height, c + q // W * spacing
         if columns - q > W // 2:
-            _tile(A, a, row, step, B, panel, C, place, width, count, fresh)
+            _tile(A, a, stride, B, panel, C, place, width, count, fresh)
         else:
-            _narrow_tile(A, a, row, step, B, panel, C, place, width, count, fresh)
+            _narrow_tile(A, a, stride, B, panel, C, place, width, count, fresh)
 
 
-@njit(nogil=True, cache=True)
-def multiply_masked(A, a, row, B, height, M, m, S, width, sums, t, first, last, count):  # type: ignore[no-untyped-def]
-    """ROWS rows of ``S = M * (A @ B)``, in the panels that hold the columns ``first ... last``; ``sums`` grows by row sums."""
+@njit(nogil=True, cache=True, forceinline=True)
+def add_transposed(A, a, stride, B, height, C, c, width, spacing, columns, count):
+    """ROWS rows of ``C += A.T @ B``; otherwise as `multiply`."""
+    W = 2 * lanes_of(A)
+    for q in range(0, columns, W):
+        place = c + q // W * spacing
+        if columns - q > W // 2:
+            _transposed_tile(A, a, stride, B, q * height, C, place, width, count, False)
+        else:
+            _narrow_transposed_tile(A, a, stride, B, q * height, C, place, width, count, False)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def multiply_masked(A, a, stride, B, height, M, m, S, width, sums, t, first, last, count):
+    """ROWS rows of ``S = M * (A @ B)`` in the panels of columns ``first ... last``; ``sums`` grows by row sums."""
     W = 2 * lanes_of(A)
     for q in range(first // W * W, last, W):
-        _masked_tile(A, a, row, 1, B, q * height, M, m + q, S, q, width, sums, t, count)
+        _masked_tile(A, a, stride, B, q * height, M, m + q, S, q, width, sums, t, count)

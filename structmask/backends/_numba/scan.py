@@ -8,7 +8,7 @@ _FEWEST_COLUMNS = 16
 
 
 @njit(nogil=True, cache=True)
-def _scan_columns(X, decay, upper, begin, end, Y):  # type: ignore[no-untyped-def]
+def _scan_columns(X, decay, upper, begin, end, Y):
     n = X.shape[0]
     for s in range(n):
         i = n - 1 - s if upper else s
@@ -23,7 +23,7 @@ def _scan_columns(X, decay, upper, begin, end, Y):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True)
-def _run_tasks(X, decay, upper, pieces, begin, end, Y):  # type: ignore[no-untyped-def]
+def _run_tasks(X, decay, upper, pieces, begin, end, Y):
     """Tasks are (batch, piece of the columns)."""
     k = X.shape[2]
     for task in range(begin, end):
@@ -33,13 +33,31 @@ def _run_tasks(X, decay, upper, pieces, begin, end, Y):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def _run_parallel(X, decay, upper, pieces, workers, Y):  # type: ignore[no-untyped-def]
+def _run_parallel(X, decay, upper, pieces, workers, Y):
     tasks = X.shape[0] * pieces
     for w in prange(workers):
         _run_tasks(X, decay, upper, pieces, tasks * w // workers, tasks * (w + 1) // workers, Y)
 
 
 def linear_scan(X: np.ndarray, decay: np.ndarray, upper: bool) -> np.ndarray:
+    """Linear recurrence along the rows.
+
+    ``Y[i] = X[i] + decay[i] * Y[i-1]``, or with ``upper`` its transpose ``Y[j] = X[j] + decay[j+1] * Y[j+1]``: the product
+    of X with the causal mask of these decays. The cost is O(n k) operations a batch.
+
+    Parameters
+    ----------
+    X : (batch, n, k) array
+        Operand, C-contiguous, real or complex.
+    decay : (1 or batch, n) array
+        Of the same dtype; ``decay[:, 0]`` is not used.
+    upper : bool
+        Whether the recurrence is transposed.
+
+    Returns
+    -------
+    (batch, n, k) array
+    """
     batch, _, k = X.shape
     Y = np.empty_like(X)
     if X.size == 0:

@@ -1,0 +1,62 @@
+"""python -m benchmarks [name ...] [--tiny] [--one-thread] [--backend name] [--budget seconds] [--output folder]."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.settings import ONE_THREAD, THREAD_VARIABLES, Settings
+
+NAMES = ("toeplitz", "block_toeplitz", "attention", "causal", "elementary", "memory", "planner")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parsed(arguments)
+    if options.one_thread:  # the libraries look at these when they are imported, so it is done before
+        os.environ.update(dict.fromkeys((*THREAD_VARIABLES, ONE_THREAD), "1"))
+    from structmask import use_backend
+
+    settings = Settings(tiny=options.tiny, budget=options.budget)
+    for name in options.names or NAMES:
+        topic = importlib.import_module(f"benchmarks.bench_{name}")
+        title, _, explanation = topic.__doc__.partition("\n")
+        print(f"\n{title}\n{explanation.rstrip()}\n")
+        with use_backend(options.backend):
+            rows = []
+            for row in topic.rows(settings):
+                _progress(f"{name}: {row.case}")
+                rows.append(row)
+        _progress("")
+        print(report.table(rows), flush=True)
+        if options.output is not None:
+            report.write(options.output, name, title, rows)
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"what to run, all by default: {', '.join(NAMES)}")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, only to see that everything runs")
+    parser.add_argument("--backend", default="auto", help="the structmask backend (auto)")
+    parser.add_argument("--budget", type=float, default=0.6, help="about how many seconds a row may take (0.6)")
+    text = "one thread, and processor time in place of elapsed time: for a machine that is busy with other work as well"
+    parser.add_argument("--one-thread", action="store_true", help=text)
+    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), help="where JSON and Markdown go")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose among {', '.join(NAMES)}")
+    return options
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text[:110]}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(f"  done: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

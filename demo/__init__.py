@@ -1,0 +1,1 @@
+"""Masked attention at work on real inputs: ``python -m demo`` measures it and writes one page that explains itself."""

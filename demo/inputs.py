@@ -1,0 +1,62 @@
+"""The real inputs: files that matplotlib and Python's standard library bring along."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_WORD = re.compile(r"[A-Za-z_]+|\d+|[^\w\s]|\n")
+
+
+def words(count: int) -> list[str]:
+    """The first words, numbers, signs and line ends of the standard library's source, from argparse.py on."""
+    found: list[str] = []
+    for text in _sources():
+        found += _WORD.findall(text)
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def _sources() -> Iterator[str]:
+    folder = Path(os.__file__).parent
+    names = sorted(path.name for path in folder.glob("[a-z]*.py"))
+    start = names.index("argparse.py")
+    for name in names[start:] + names[:start]:
+        yield (folder / name).read_text(encoding="utf-8")
+
+
+@cache
+def heights() -> np.ndarray[Any, Any]:
+    """Elevations in metres, 344 x 403 points around the Jacksboro fault."""
+    with np.load(_sample("jacksboro_fault_dem.npz")) as data:
+        return data["elevation"].astype(np.float64)
+
+
+def survey_path(count: int) -> np.ndarray[Any, Any]:
+    """Heights along the grid's rows, read to and fro as one line; it begins in the middle of the map."""
+    grid = heights().copy()
+    grid[1::2] = grid[1::2, ::-1]
+    line = np.roll(grid.ravel(), -200 * grid.shape[1])
+    return line[:count]
+
+
+def photograph(height: int, width: int) -> np.ndarray[Any, Any]:
+    """Rear Admiral Grace Hopper, red, green and blue in [0, 1], cropped about the middle to a shape (height, width)."""
+    from PIL import Image, ImageOps
+
+    with Image.open(_sample("grace_hopper.jpg")) as file:
+        image = ImageOps.fit(file.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+    return np.asarray(image, dtype=np.float64) / 255
+
+
+def _sample(name: str) -> str:
+    from matplotlib import cbook
+
+    return str(cbook.get_sample_data(name, asfileobj=False))

@@ -1,0 +1,61 @@
+"""What a section hands to the table on the terminal and to the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Protocol
+
+import numpy as np
+
+from demo.measure import Row
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page: HTML that shows what happens, and measurements of one kind of mask."""
+
+    name: str
+    title: str
+    body: str
+    setting: str
+    rows: tuple[Row, ...]
+
+
+class Builder(Protocol):
+    """A module of the demo: ``build`` computes its section, in some seconds less if ``quick``."""
+
+    NAME: str
+    build: Callable[[bool, Callable[[str], None]], Section]
+
+
+def picture(pixels: Any, alt: str, caption: str, *, photo: bool = False, scale: int = 1) -> str:
+    """A figure of an image (height, width, 3) in [0, 1], embedded in the page."""
+    from PIL import Image
+
+    levels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+    image = Image.fromarray(levels)
+    size = (image.width * scale, image.height * scale)
+    file = io.BytesIO()
+    image.resize(size, Image.Resampling.NEAREST).save(file, "JPEG" if photo else "PNG", quality=88, optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    kind = "jpeg" if photo else "png"
+    return (
+        f'<figure><img src="data:image/{kind};base64,{data}" width="{size[0]}" height="{size[1]}" alt="{escape(alt)}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def gallery(figures: Iterable[str], *, columns: int) -> str:
+    """Figures side by side, as many a line as the screen allows and `columns` at most."""
+    return f'<div class="gallery of{columns}">{"".join(figures)}</div>'
+
+
+def glow(weights: Any) -> Any:
+    """Weights in [0, 1] as colours from the dark to the light."""
+    from matplotlib import colormaps
+
+    return colormaps["magma"](np.clip(weights, 0, 1))[..., :3]

@@ -1,0 +1,73 @@
+"""Which rows of a masked product rounding may have spoilt.
+
+Local algorithms (tiles, scans, sparse products) are accurate row by row. A transform is not: it spreads its rounding
+evenly over a column, so that rows much smaller than the others lose digits. The size of that error is known: per entry
+about ``unit`` times the root mean square of the column that comes out, plus ``column`` times the 2-norm of the one that
+went in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+
+if TYPE_CHECKING:
+    from structmask.linalg.base import StructuredMatrix
+
+TOLERANCE = {"float32": 5e-6, "float64": 1e-10}  # error of a row, relative to the row, beyond which it is mended
+
+
+class Rounding(NamedTuple):
+    """Expected error of an entry of a product, relative to the rms of the result and to the 2-norm of the operand."""
+
+    unit: float = 0.0
+    column: float = 0.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every row is accurate relative to itself."""
+        return self.unit == 0 and self.column == 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the error can be estimated."""
+        return not math.isnan(self.unit + self.column)
+
+
+UNKNOWN = Rounding(math.nan, math.nan)
+
+
+def rounding_of(matrix: StructuredMatrix, unit: float) -> Rounding:
+    """The rounding of a matrix's own product at a unit roundoff; a structure without `_rounding` is local."""
+    method: Any = getattr(matrix, "_rounding", None)
+    return Rounding() if method is None else method(unit)
+
+
+def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: Rounding) -> Array:
+    """Indices of rows whose expected error, in any head, exceeds the tolerance relative to the row.
+
+    F, G, X as in the masked product, Y its result and `mass` its row sums, tested alike if given. The error of row i is
+    estimated by sum_r F_ir^2 |column|^2 |G_r x|^2 + |F_i|^2 |unit|^2 mean_j (Y_j / |F_j|)^2, the largest over columns x.
+    """
+    xp = arrays.namespace(X)
+    f, g, x = (xp.abs(a) ** 2 for a in (F, G, X))
+    bad = _exceeds(f, xp.max(xp.matrix_transpose(g) @ x, axis=-1), Y, rounding)
+    if mass is not None:
+        bad = bad | _exceeds(f, xp.sum(g, axis=-2), mass[..., None], rounding)
+    if bad.ndim > 1:
+        bad = xp.any(bad, axis=tuple(range(bad.ndim - 1)))
+    return xp.nonzero(bad)[0]
+
+
+def _exceeds(f: Array, norms: Array, Y: Array, rounding: Rounding) -> Array:
+    """Rows (..., m) whose error is too large; f (..., m, r) squared features, norms (..., r) of what was transformed."""
+    xp = arrays.namespace(Y)
+    y = xp.abs(Y) ** 2
+    weight = xp.sum(f, axis=-1)
+    safe = xp.where(weight == 0, xp.ones_like(weight), weight)
+    level = xp.max(xp.mean(y / safe[..., None], axis=-2), axis=-1)
+    error = rounding.column**2 * xp.sum(f * norms[..., None, :], axis=-1) + rounding.unit**2 * weight * level[..., None]
+    return error > TOLERANCE[arrays.precision(Y)] ** 2 * xp.max(y, axis=-1)

@@ -1,0 +1,1 @@
+"""Tests; a package only so that they can share `naive` (the definitions) and `cases` (the matrices)."""

@@ -1,0 +1,214 @@
+"""Compiled tiles against the definitions: masks written entry by entry, products by dense float64."""
+
+import numpy as np
+import pytest
+
+from structmask.backends._numba import causal, dense, scan
+
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
+PRECISIONS = pytest.mark.parametrize("dtype", ["float32", "float64"])
+THREADING = pytest.mark.parametrize("serial", [True, False], ids=["serial", "parallel"])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def set_threading(monkeypatch, serial):
+    bound = np.inf if serial else 0
+    monkeypatch.setattr(causal, "_SERIAL_WORK", bound)
+    monkeypatch.setattr(dense, "_SERIAL_WORK", bound)
+    monkeypatch.setattr(scan, "_SERIAL_SIZE", bound)
+
+
+def masked_product(mask, F, G, X):
+    """The product and the row sums in float64, and the same of absolute values: what rounding is measured by."""
+    A = mask.astype("float64") * (F.astype("float64") @ G.astype("float64").swapaxes(1, 2))
+    size = np.abs(mask) * (np.abs(F) @ np.abs(G).swapaxes(1, 2))
+    return A @ X, A.sum(2), size @ np.abs(X), size.sum(2)
+
+
+def assert_rows_close(result, mask, F, G, X):
+    Y, mass = result
+    expected, expected_mass, scale, scale_mass = masked_product(mask, F, G, X)
+    assert Y.dtype == mass.dtype == F.dtype
+    assert Y.shape == expected.shape
+    assert mass.shape == expected_mass.shape
+    tolerance = TOLERANCE[F.dtype.name]
+    row_scale = scale.max(2, initial=0.0)[..., None]
+    assert (np.abs(Y - expected) <= tolerance * row_scale).all()
+    assert (np.abs(mass - expected_mass) <= tolerance * scale_mass).all()
+
+
+def operands(rng, heads, m, n, rank, k, dtype):
+    shapes = (heads, m, rank), (heads, n, rank), (heads, n, k)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def decay_matrix(decay, upper):
+    """M_ij = decay_{j+1} ... decay_i for i >= j, else 0; transposed if upper."""
+    M = np.eye(len(decay))
+    for j in range(len(decay)):
+        M[j + 1 :, j] = np.cumprod(decay[j + 1 :], dtype="float64")
+    return M.T if upper else M
+
+
+def decays(rng, kind, count, n, dtype):
+    rates = {
+        "ones": np.ones((count, n)),
+        "signs and zeros": rng.uniform(-1, 1, (count, n)) * (rng.random((count, n)) > 0.1),
+        "slow": 1 - 0.01 * rng.random((count, n)),
+        "underflow": np.full((count, n), 1e-9),
+    }[kind]
+    return rates.astype(dtype)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
+@pytest.mark.parametrize("kind", ["ones", "signs and zeros", "slow", "underflow"])
+@pytest.mark.parametrize(
+    "sizes",  # heads, decay shared, n, rank, columns
+    [
+        (1, True, 1, 1, 1),
+        (2, True, 2, 3, 17),
+        (3, False, 63, 64, 64),
+        (3, True, 65, 17, 3),
+        (1, True, 300, 5, 65),
+        (2, False, 140, 200, 2),
+        (1, True, 130, 1, 200),
+    ],
+)
+def test_causal_is_the_masked_product(rng, monkeypatch, sizes, kind, upper, serial, dtype):
+    heads, shared, n, rank, k = sizes
+    set_threading(monkeypatch, serial)
+    F, G, X = operands(rng, heads, n, n, rank, k, dtype)
+    decay = decays(rng, kind, 1 if shared else heads, n, dtype)
+    decay[:, 0] = np.nan  # never used
+    mask = np.stack([decay_matrix(rates, upper) for rates in decay])
+    assert_rows_close(causal.causal_hadamard(F, G, X, decay, upper), mask, F, G, X)
+
+
+@THREADING
+@pytest.mark.parametrize("sizes", [(0, 3, 2, 2), (2, 0, 2, 2), (2, 70, 0, 3), (2, 70, 3, 0)])
+def test_causal_of_nothing(rng, monkeypatch, sizes, serial):
+    heads, n, rank, k = sizes
+    set_threading(monkeypatch, serial)
+    F, G, X = operands(rng, heads, n, n, rank, k, "float64")
+    decay = np.ones((1, n))
+    assert_rows_close(causal.causal_hadamard(F, G, X, decay, False), decay_matrix(decay[0], False)[None], F, G, X)
+
+
+def test_causal_keeps_long_float32_sums_accurate(rng):
+    n = 16384
+    F, G, X = (np.abs(array) for array in operands(rng, 1, n, n, 16, 8, "float32"))
+    Y, mass = causal.causal_hadamard(F, G, X, np.ones((1, n), "float32"), False)
+    states = np.cumsum(G[0, :, :, None].astype("float64") * X[0, :, None, :], axis=0)
+    expected = np.einsum("ir,irk->ik", F[0].astype("float64"), states)
+    assert (np.abs(Y[0] - expected) <= 2e-6 * expected).all()
+    expected_mass = (F[0] * np.cumsum(G[0].astype("float64"), axis=0)).sum(1)
+    assert (np.abs(mass[0] - expected_mass) <= 2e-6 * expected_mass).all()
+
+
+def test_causal_reads_read_only_arrays(rng):
+    arrays = [*operands(rng, 1, 5, 5, 2, 3, "float64"), np.full((1, 5), 0.5)]
+    copies = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    Y, _ = causal.causal_hadamard(*arrays, False)
+    F, G, X, decay = copies
+    assert_rows_close((Y, _), decay_matrix(decay[0], False)[None], F, G, X)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize(
+    "sizes",  # heads, mask shared, m, n, rank, columns
+    [
+        (1, True, 1, 1, 1, 1),
+        (2, False, 2, 3, 3, 17),
+        (3, False, 63, 64, 64, 64),
+        (3, True, 65, 129, 17, 3),
+        (1, True, 300, 70, 5, 65),
+        (2, True, 200, 200, 200, 2),
+        (0, False, 2, 2, 2, 2),
+        (2, True, 0, 3, 2, 2),
+        (2, True, 3, 0, 2, 2),
+        (1, True, 9, 9, 0, 3),
+        (1, True, 9, 9, 3, 0),
+    ],
+)
+def test_dense_array_is_the_masked_product(rng, monkeypatch, sizes, serial, dtype):
+    heads, shared, m, n, rank, k = sizes
+    set_threading(monkeypatch, serial)
+    F, G, X = operands(rng, heads, m, n, rank, k, dtype)
+    mask = rng.standard_normal((1 if shared else heads, m, n)).astype(dtype)
+    assert_rows_close(dense.dense_array(F, G, X, mask), mask, F, G, X)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("grid", [(1,), (7,), (65,), (130,), (3, 5), (2, 3, 14), (2, 70), (40, 1)])
+def test_dense_toeplitz_on_grids(rng, monkeypatch, grid, count, serial, dtype):
+    set_threading(monkeypatch, serial)
+    sides = [2 * side - 1 for side in grid]
+    points = np.array(list(np.ndindex(*grid)))
+    n = len(points)
+    values = rng.standard_normal((count, *sides)).astype(dtype)
+    # entry (i, j) of the mask is values[j - i + side - 1], level by level
+    mask = np.array([[[level[tuple(q - p + np.array(grid) - 1)] for q in points] for p in points] for level in values])
+    column_position = np.ravel_multi_index(tuple(points.T), sides)
+    row_position = column_position - np.ravel_multi_index(tuple(np.array(grid) - 1), sides)
+    F, G, X = operands(rng, 2, n, n, 5, 9, dtype)
+    table = values.reshape(count, -1)
+    result = dense.dense_toeplitz(F, G, X, table, row_position, column_position, grid[-1])
+    assert_rows_close(result, mask.reshape(count, n, n), F, G, X)
+
+
+def test_dense_padding_does_not_spread_infinities(rng):
+    F, G, X = operands(rng, 1, 9, 9, 2, 2, "float64")
+    mask = np.ones((1, 9, 9))
+    mask[0, 3, 4] = np.inf
+    Y, mass = dense.dense_array(F, G, X, mask)
+    finite = np.arange(9) != 3
+    assert np.isfinite(Y[0, finite]).all()
+    assert np.isfinite(mass[0, finite]).all()
+    assert not np.isfinite(mass[0, 3])
+
+
+@THREADING
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
+@pytest.mark.parametrize(
+    "sizes",  # batch, decay shared, n, columns
+    [
+        (1, True, 1, 1),
+        (1, True, 2, 3),
+        (3, False, 40, 7),
+        (2, True, 17, 70),
+        (0, True, 3, 3),
+        (2, True, 0, 3),
+        (2, True, 3, 0),
+    ],
+)
+def test_scan_is_the_product(rng, monkeypatch, sizes, upper, dtype, serial):
+    batch, shared, n, k = sizes
+    set_threading(monkeypatch, serial)
+    count = 1 if shared else batch
+    X, decay = rng.standard_normal((batch, n, k)), rng.uniform(-1, 1, (count, n))
+    if dtype.startswith("complex"):
+        X, decay = X + 1j * rng.standard_normal(X.shape), decay * np.exp(1j * rng.standard_normal(decay.shape))
+    X, decay = X.astype(dtype), decay.astype(dtype)
+    decay[:, :1] = np.nan  # never used
+    M = np.zeros((count, n, n), "complex128")
+    for h in range(count):
+        for i in range(n):
+            for j in range(i + 1):
+                M[h, i, j] = np.prod(decay[h, j + 1 : i + 1], dtype="complex128")
+    M = M.swapaxes(1, 2) if upper else M
+    Y = scan.linear_scan(X, decay, upper)
+    assert Y.dtype == X.dtype
+    tolerance = 2e-6 if dtype in ("float32", "complex64") else 1e-13
+    assert (np.abs(Y - M @ X) <= tolerance * (np.abs(M) @ np.abs(X))).all()

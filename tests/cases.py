@@ -1,0 +1,247 @@
+"""Matrices to test every law on: one line a case, `case(id, build, dense)`.
+
+`build(a)` makes the matrix from the arrays `a(x)`, where `a` brings a NumPy array x to the library and precision under
+test (integers stay integers); `dense` is the matrix written out by `tests.naive`. Data are representable in float32, so
+that a matrix in single precision is the same matrix. A case that is not `portable` needs scipy.sparse; one that is not
+`differentiable` has no pullback.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from structmask import Causal, Dense, Diagonal, LowRank, Sparse, StructuredMatrix, Toeplitz
+from tests import naive
+
+SIZES = (1, 2, 17, 65)
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    build: Callable[..., StructuredMatrix]
+    dense: np.ndarray
+    portable: bool = True
+    differentiable: bool = True
+
+
+CASES: list[Case] = []
+
+
+def case(name, build, dense, **flags):
+    CASES.append(Case(name, build, np.asarray(dense), **flags))
+
+
+def real(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape, dtype=np.float32).astype(np.float64)
+
+
+def complex_(*shape, seed=0):
+    return real(*shape, seed=seed) + 1j * real(*shape, seed=seed + 1000)
+
+
+def gates(*shape, seed=0):
+    """Decays in (-1, 1) with a few zeros and ones, which reset and pass on."""
+    a = np.tanh(real(*shape, seed=seed)).astype(np.float32).astype(np.float64)
+    a[..., 3::7] = 0.0
+    a[..., 5::7] = 1.0
+    return a
+
+
+def random_sparse(m, n, *, seed=0, data=real):
+    """Rows, columns, values of a third of the entries, with an empty row and column, duplicates and stored zeros."""
+    rng = np.random.default_rng([seed, m, n])
+    count = m * n // 3
+    rows, columns = rng.integers(0, m, count), rng.integers(0, n, count)
+    rows[rows == m // 2] = 0
+    columns[columns == n // 2] = 0
+    values = data(count, seed=seed)
+    values[:: max(1, count // 3)] = 0
+    return rows, columns, values, (m, n)
+
+
+def coo(rows, columns, values, shape):
+    return scipy.sparse.coo_array((values, (rows, columns)), shape=shape)
+
+
+# --- plain structures ----------------------------------------------------------------------------------------------------
+
+for m, n in ((1, 1), (17, 5), (0, 3), (3, 0)):
+    case(f"dense-{m}x{n}", lambda a, x=real(m, n): Dense(a(x)), real(m, n))
+case("dense-batch", lambda a: Dense(a(real(2, 3, 4, 5))), real(2, 3, 4, 5))
+case("dense-complex", lambda a: Dense(a(complex_(4, 3))), complex_(4, 3))
+case("dense-integers", lambda a: Dense(a(np.arange(6).reshape(2, 3))), np.arange(6.0).reshape(2, 3))
+
+for n in (0, 1, 17):
+    case(f"diagonal-{n}", lambda a, x=real(n): Diagonal(a(x)), naive.diagonal(real(n)))
+case("diagonal-batch-complex", lambda a: Diagonal(a(complex_(2, 3))), naive.diagonal(complex_(2, 3)))
+
+for m, n in ((1, 1), (9, 14), (40, 17), (3, 0)):
+    triplets = random_sparse(m, n)
+    case(f"sparse-{m}x{n}", lambda a, t=triplets: Sparse(a(coo(*t))), naive.sparse(*triplets), portable=False)
+triplets = random_sparse(8, 8, data=complex_)
+case("sparse-complex", lambda a, t=triplets: Sparse(a(coo(*t))), naive.sparse(*triplets), portable=False)
+triplets = (np.array([2, 0, 2]), np.array([1, 3, 1]), np.array([4, 5, 6]), (4, 4))
+case("sparse-integers", lambda a, t=triplets: Sparse(a(coo(*t))), naive.sparse(*triplets), portable=False)
+
+for m, n, r in ((1, 2, 1), (17, 12, 5), (4, 3, 0), (0, 3, 2)):
+    factors = real(m, r), real(n, r, seed=1)
+    case(f"low_rank-{m}x{n}-{r}", lambda a, f=factors: LowRank(*map(a, f)), naive.low_rank(*factors))
+factors = real(3, 1, 5, 2), real(2, 4, 2, seed=1)
+case("low_rank-batch", lambda a, f=factors: LowRank(*map(a, f)), naive.low_rank(*factors))
+factors = complex_(5, 2), real(4, 2)
+case("low_rank-complex", lambda a, f=factors: LowRank(*map(a, f)), naive.low_rank(*factors))
+factors = random_sparse(9, 6), random_sparse(7, 6, seed=1)
+SPARSE_FACTORS = naive.low_rank(naive.sparse(*factors[0]), naive.sparse(*factors[1]))
+case("low_rank-sparse", lambda a, f=factors: LowRank(*(a(coo(*t)) for t in f)), SPARSE_FACTORS, portable=False)
+
+# --- Toeplitz ------------------------------------------------------------------------------------------------------------
+
+for n in SIZES:
+    case(f"toeplitz-{n}", lambda a, x=real(2 * n - 1): Toeplitz(a(x)), naive.toeplitz(real(2 * n - 1)))
+for columns in (1, 4, 10):
+    x = real(10)
+    case(
+        f"toeplitz-{11 - columns}x{columns}",
+        lambda a, x=x, c=columns: Toeplitz(a(x), columns=(c,)),
+        naive.toeplitz(x, 1, (columns,)),
+    )
+case("toeplitz-heads", lambda a: Toeplitz(a(real(2, 3, 9))), naive.toeplitz(real(2, 3, 9)))
+case("toeplitz-complex", lambda a: Toeplitz(a(complex_(13))), naive.toeplitz(complex_(13)))
+case("toeplitz-integers", lambda a: Toeplitz(a(np.arange(5))), naive.toeplitz(np.arange(5.0)))
+case("toeplitz-3x5", lambda a: Toeplitz(a(real(5, 9)), levels=2), naive.toeplitz(real(5, 9), 2))
+case("toeplitz-heads-3x5", lambda a: Toeplitz(a(real(2, 5, 9)), levels=2), naive.toeplitz(real(2, 5, 9), 2))
+case("toeplitz-1x4", lambda a: Toeplitz(a(real(1, 7)), levels=2), naive.toeplitz(real(1, 7), 2))
+case("toeplitz-3x5x7", lambda a: Toeplitz(a(real(5, 9, 13)), levels=3), naive.toeplitz(real(5, 9, 13), 3))
+case("toeplitz-complex-2x3", lambda a: Toeplitz(a(complex_(3, 5)), levels=2), naive.toeplitz(complex_(3, 5), 2))
+case(
+    "toeplitz-rectangular-2",
+    lambda a: Toeplitz(a(real(6, 8)), levels=2, columns=(2, 6)),
+    naive.toeplitz(real(6, 8), 2, (2, 6)),
+)
+case(
+    "toeplitz-column-row",
+    lambda a: Toeplitz.from_column_row(a(real(4)), a(real(6, seed=1))),
+    naive.toeplitz(np.concatenate([real(6, seed=1)[:0:-1], real(4)]), 1, (6,)),
+)
+case(
+    "toeplitz-function",
+    lambda a: Toeplitz.from_function(lambda s, t: a(1.0 / (1 + s * s + 2.0 * abs(t - 1))), (3, 4)),
+    naive.toeplitz([[1.0 / (1 + s * s + 2.0 * abs(t - 1)) for t in range(-3, 4)] for s in range(-2, 3)], 2),
+)
+
+# --- Causal --------------------------------------------------------------------------------------------------------------
+
+for n in (0, *SIZES, 130):
+    case(f"causal-{n}", lambda a, n=n: Causal(n, decay=0.75), naive.causal(n, 0.75))
+    case(f"causal-gates-{n}", lambda a, x=gates(n): Causal(x.size, decay=a(x)), naive.causal(n, gates(n)))
+case("causal-sums", lambda a: Causal(17), naive.causal(17))
+case("causal-upper", lambda a: Causal(9, decay=a(gates(9)), upper=True), naive.causal(9, gates(9), upper=True))
+case("causal-negative-upper", lambda a: Causal(9, decay=-0.5, upper=True), naive.causal(9, -0.5, upper=True))
+case("causal-heads", lambda a: Causal(9, decay=a(gates(2, 3, 9))), naive.causal(9, gates(2, 3, 9)))
+case("causal-heads-constant", lambda a: Causal(9, decay=a(gates(3, 1))), naive.causal(9, gates(3, 1)))
+case("causal-complex", lambda a: Causal(7, decay=0.5 + 0.5j), naive.causal(7, 0.5 + 0.5j))
+case("causal-complex-gates", lambda a: Causal(7, decay=a(complex_(7) / 4)), naive.causal(7, complex_(7) / 4))
+
+# --- the algebra ---------------------------------------------------------------------------------------------------------
+
+N = 15
+T, C, F, G, D = real(2 * N - 1), gates(N), real(N, 3), real(N, 3, seed=1), real(N, seed=2)
+S = random_sparse(N, N)
+dT, dC, dR, dD, dS = naive.toeplitz(T), naive.causal(N, C), naive.low_rank(F, G), naive.diagonal(D), naive.sparse(*S)
+d2 = naive.toeplitz(real(5, 9), 2)
+
+
+def t(a):
+    return Toeplitz(a(T))
+
+
+def t2(a):
+    return Toeplitz(a(real(5, 9)), levels=2)
+
+
+def c(a):
+    return Causal(N, decay=a(C))
+
+
+def r(a):
+    return LowRank(a(F), a(G))
+
+
+def d(a):
+    return Diagonal(a(D))
+
+
+def s(a):
+    return Sparse(a(coo(*S)))
+
+
+case("sum", lambda a: t(a) + c(a), dT + dC)
+case("sum-many", lambda a: t(a) + c(a) - d(a) + r(a) + t2(a) - r(a), dT + dC - dD + d2)
+case("sum-batch", lambda a: t(a) + Toeplitz(a(real(3, 5, 9)), levels=2), dT + naive.toeplitz(real(3, 5, 9), 2))
+case("sum-sparse", lambda a: s(a) + t(a), dS + dT, portable=False)
+case("difference", lambda a: t(a) - c(a), dT - dC)
+case("plus-scalar", lambda a: c(a) + 0.5, dC + 0.5)
+case("plus-complex", lambda a: c(a) + (0.5 - 2j), dC + (0.5 - 2j))
+case("minus-from-scalar", lambda a: 1 - d(a), 1 - dD)
+case("multiple", lambda a: 3 * c(a), 3 * dC)
+case("multiple-complex", lambda a: -2j * c(a), -2j * dC)
+case("multiple-of-sum", lambda a: (t(a) + c(a)) / 4, (dT + dC) / 4)
+case("product", lambda a: t(a) @ c(a), dT @ dC)
+case("product-three", lambda a: t(a) @ (c(a) @ t2(a)).T, dT @ (dC @ d2).T)
+case(
+    "product-rectangular", lambda a: Toeplitz(a(real(19)), columns=(N,)) @ c(a), naive.toeplitz(real(19), 1, (N,)) @ dC
+)
+case("product-low-rank", lambda a: r(a) @ t(a), dR @ dT)
+case("product-sparse", lambda a: s(a) @ t(a), dS @ dT, portable=False)
+case("hadamard-toeplitz", lambda a: t(a) * r(a), dT * dR)
+case("hadamard-toeplitz-2", lambda a: t2(a) * r(a), d2 * dR)
+case(
+    "hadamard-toeplitz-complex",
+    lambda a: Toeplitz(a(complex_(2 * N - 1))) * r(a),
+    naive.toeplitz(complex_(2 * N - 1)) * dR,
+)
+case("hadamard-causal", lambda a: c(a) * r(a), dC * dR)
+case("hadamard-causal-upper", lambda a: c(a).T * r(a), dC.T * dR)
+case(
+    "hadamard-causal-long",
+    lambda a: Causal(130, decay=0.9) * LowRank(a(real(130, 2)), a(real(130, 2, seed=1))),
+    naive.causal(130, 0.9) * naive.low_rank(real(130, 2), real(130, 2, seed=1)),
+)
+case("hadamard-causal-complex", lambda a: Causal(N, decay=0.9j) * r(a), naive.causal(N, 0.9j) * dR)
+case(
+    "hadamard-complex-features",
+    lambda a: c(a) * LowRank(a(complex_(N, 3)), a(G)),
+    dC * naive.low_rank(complex_(N, 3), G),
+)
+case(
+    "hadamard-heads",
+    lambda a: Causal(5, decay=a(gates(3, 5))) * LowRank(a(real(2, 1, 5, 2)), a(real(5, 2))),
+    naive.causal(5, gates(3, 5)) * naive.low_rank(real(2, 1, 5, 2), real(5, 2)),
+)
+case(
+    "hadamard-rectangular",
+    lambda a: Toeplitz(a(real(9)), columns=(4,)) * LowRank(a(real(6, 2)), a(real(4, 2))),
+    naive.toeplitz(real(9), 1, (4,)) * naive.low_rank(real(6, 2), real(4, 2)),
+)
+case(
+    "hadamard-dense-rank",
+    lambda a: r(a) * LowRank(a(real(N, 7)), a(real(N, 7, seed=3))),
+    dR * naive.low_rank(real(N, 7), real(N, 7, seed=3)),
+)
+case("hadamard-sum", lambda a: (t(a) + c(a)) * r(a), (dT + dC) * dR)
+case("hadamard-multiple", lambda a: (2 * c(a)) * r(a), 2 * dC * dR)
+case("hadamard-product-mask", lambda a: (t(a) @ c(a)) * r(a), (dT @ dC) * dR)
+case("hadamard-rank-0", lambda a: t(a) * LowRank(a(real(N, 0)), a(real(N, 0))), np.zeros((N, N)))
+case("hadamard-sparse", lambda a: s(a) * t(a), dS * dT, portable=False)
+case(
+    "hadamard-sparse-factors",
+    lambda a: Toeplitz(a(real(15)), columns=(7,)) * LowRank(*(a(coo(*f)) for f in factors)),
+    naive.toeplitz(real(15), 1, (7,)) * SPARSE_FACTORS,
+    portable=False,
+    differentiable=False,
+)
+case("nested", lambda a: ((t(a) * r(a) + 2 * c(a)) @ d(a)) * r(a) + 1, ((dT * dR + 2 * dC) @ dD) * dR + 1)
+case("nested-transposed", lambda a: ((c(a) * r(a)) @ (t2(a) - 1j * d(a))).T, ((dC * dR) @ (d2 - 1j * dD)).T)

@@ -1,0 +1,87 @@
+"""Every definition as slow, obvious loops: the oracle of all other tests.
+
+Arrays may have batch axes in front; the loops run over what the definition indexes.
+"""
+
+import itertools
+
+import numpy as np
+
+
+def toeplitz(offsets, levels=1, columns=None):
+    """M_ij = f(i - j) for grid points i, j in C order; f(i - j) is at index i - j + n_l - 1 on axis l."""
+    offsets = np.asarray(offsets)
+    sides = offsets.shape[offsets.ndim - levels :]
+    columns = tuple((side + 1) // 2 for side in sides) if columns is None else tuple(columns)
+    rows = tuple(side - n + 1 for side, n in zip(sides, columns, strict=True))
+    row_points = list(itertools.product(*map(range, rows)))
+    column_points = list(itertools.product(*map(range, columns)))
+    M = np.zeros((*offsets.shape[: offsets.ndim - levels], len(row_points), len(column_points)), offsets.dtype)
+    for a, i in enumerate(row_points):
+        for b, j in enumerate(column_points):
+            index = tuple(i[level] - j[level] + columns[level] - 1 for level in range(levels))
+            M[..., a, b] = offsets[(..., *index)]
+    return M
+
+
+def causal(n, decay=1.0, *, upper=False):
+    """M_ij = prod_{t=j+1..i} decay_t for i >= j, else 0; transposed if `upper`."""
+    decay = np.asarray(decay)
+    decay = np.broadcast_to(decay, (*decay.shape[:-1], n))
+    M = np.zeros((*decay.shape[:-1], n, n), np.result_type(decay.dtype, float))
+    for i in range(n):
+        for j in range(i + 1):
+            product = 1.0
+            for t in range(j + 1, i + 1):
+                product = product * decay[..., t]
+            M[..., i, j] = product
+    return np.swapaxes(M, -1, -2) if upper else M
+
+
+def diagonal(d):
+    """M_ii = d_i, zero elsewhere."""
+    d = np.asarray(d)
+    M = np.zeros((*d.shape, d.shape[-1]), d.dtype)
+    for i in range(d.shape[-1]):
+        M[..., i, i] = d[..., i]
+    return M
+
+
+def low_rank(left, right):
+    """M_ij = sum_r left_ir right_jr."""
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    M = np.zeros((*batch, left.shape[-2], right.shape[-2]), np.result_type(left, right))
+    for i in range(left.shape[-2]):
+        for j in range(right.shape[-2]):
+            for r in range(left.shape[-1]):
+                M[..., i, j] += left[..., i, r] * right[..., j, r]
+    return M
+
+
+def sparse(rows, columns, values, shape):
+    """Zeros, and each value added at its place."""
+    M = np.zeros(shape, np.asarray(values).dtype)
+    for i, j, value in zip(rows, columns, values, strict=True):
+        M[i, j] += value
+    return M
+
+
+def masked_attention(phi_q, phi_k, v, mask=None, eps=0.0):
+    """Rows of A = mask * (phi_q phi_k^T) + eps, divided by their sum, times v; a row that sums to zero gives zeros."""
+    L, S = phi_q.shape[-2], phi_k.shape[-2]
+    mask = np.ones((L, S)) if mask is None else mask
+    A = mask * low_rank(phi_q, phi_k) + eps
+    batch = np.broadcast_shapes(A.shape[:-2], v.shape[:-2])
+    A, v = np.broadcast_to(A, (*batch, L, S)), np.broadcast_to(v, (*batch, *v.shape[-2:]))
+    out = np.zeros((*batch, L, v.shape[-1]), np.result_type(A, v))
+    for head in np.ndindex(batch):
+        for i in range(L):
+            mass = A[head][i].sum()
+            if mass != 0:
+                out[head][i] = sum(A[head][i, j] * v[head][j] for j in range(S)) / mass
+    return out
+
+
+def directional_derivative(f, step=1e-3):
+    """f'(0) by the central difference of fourth order, for a smooth f of one real variable."""
+    return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
