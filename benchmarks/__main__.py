@@ -25,15 +25,17 @@ def main(arguments: list[str] | None = None) -> None:
         topic = importlib.import_module(f"benchmarks.bench_{name}")
         title, _, explanation = topic.__doc__.partition("\n")
         print(f"\n{title}\n{explanation.rstrip()}\n")
-        with use_backend(options.backend):
-            rows = []
-            for row in topic.rows(settings):
-                _progress(f"{name}: {row.case}")
-                rows.append(row)
-        _progress("")
-        print(report.table(rows), flush=True)
-        if options.output is not None:
-            report.write(options.output, name, title, rows)
+        rows: list[report.Row] = []
+        try:
+            with use_backend(options.backend):
+                for row in topic.rows(settings):
+                    rows.append(row)
+                    _progress(f"{name}: {row.case}")
+        finally:  # an interrupted run shows what it has
+            _progress("")
+            if rows:
+                print(report.table(rows), flush=True)
+                report.write(options.output, name, title, rows)
 
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:

@@ -183,7 +183,7 @@ def test_a_tuple_that_is_no_pair(features):
 
 
 def test_what_is_no_map():
-    with pytest.raises(TypeError, match="features must be a callable, a pair .* or None, got str"):
+    with pytest.raises(TypeError, match=r"features must be a callable, a pair .* or None, got str"):
         apply_features("elu", 1, 1)
 
 

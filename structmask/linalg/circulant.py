@@ -53,11 +53,15 @@ class Circulant:
             xp, k = arrays.namespace(X), X.shape[-1]
             parts = self.product(xp.concat([xp.real(X), xp.imag(X)], axis=-1))
             return parts[..., :k] + 1j * parts[..., k:]
-        if self.has_kernel and kernels.numba_runs(self.offsets, X):
+        if self.has_kernel and kernels.numba_runs(self.offsets, X) and not self._is_lone_column(X):
             return self.kernel.product(X)
         xp, step = arrays.namespace(X), self._block(X)
         blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
+
+    def _is_lone_column(self, X: Array) -> bool:
+        """Whether a library transform of one column beats lanes that are mostly empty."""
+        return math.prod(X.shape[:-2]) * X.shape[-1] == 1 and self.lengths[0] > 1024
 
     def _product(self, X: Array) -> Array:
         return _standard.circulant_product(

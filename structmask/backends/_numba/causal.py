@@ -70,7 +70,7 @@ def _new_scratch(F, X):
 
 @njit(nogil=True, cache=True)
 def _set_mask(decay, first, count, upper, work):
-    """Decay products inside the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row."""
+    """Decay products in the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row."""
     mask, carry, n = work.mask, work.carry, decay.size
     mask[:] = 0
     for s in range(count):

@@ -1,8 +1,8 @@
 """A dense mask times a low-rank matrix, tile by tile: ``(M * (F G^T)) @ X`` without an m x n array.
 
-A task is one head and one block of rows. It runs through the columns, ``COLUMNS`` at a time: keys are packed transposed,
-and every tile of rows is multiplied by them, by the mask, and by the packed values, all in cache. The cost is
-O(m n (r + k)) operations.
+A task is one head and one block of rows. It runs through the columns, ``COLUMNS`` at a time: keys are packed
+transposed, and every tile of rows is multiplied by them, by the mask, and by the packed values, all in cache. The cost
+is O(m n (r + k)) operations.
 """
 
 from typing import NamedTuple
@@ -26,8 +26,8 @@ from .gemm import (
 )
 
 COLUMNS = 64
-_MOST_ROWS = 256
-_FEWEST_ROWS = 64
+_MOST_ROWS = 240  # multiples of every ROWS
+_FEWEST_ROWS = 72
 _SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
 
 
@@ -172,7 +172,9 @@ def dense_toeplitz(
 
 
 def dense_array(F: np.ndarray, G: np.ndarray, X: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Product with an array times a low-rank matrix, elementwise, and its row sums: ``(A * (F @ G.mT)) @ X`` and ``@ 1``.
+    """Product with an array times a low-rank matrix, elementwise, and its row sums.
+
+    ``Y = (A * (F @ G.mT)) @ X`` and ``mass = (A * (F @ G.mT)) @ 1``.
 
     Parameters
     ----------

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
-LANE_BYTES = 64 if _WIDE else 32
-ROWS = 8 if _WIDE else 6  # 16 accumulators of 32 registers, or 12 of 16
+from .simd import host_lane_bytes
+
+LANE_BYTES = host_lane_bytes()
+ROWS = 8 if LANE_BYTES == 64 else 6  # 16 accumulators of 32 registers, or 12 of 16
 
 _FUSED = ("contract",)
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -281,7 +282,7 @@ def rounded(count, unit):
 
 @njit(nogil=True, cache=True, forceinline=True)
 def padded_rank(rank, V):
-    """Row length of packed features: whole tiles, in an odd number of vectors to spread columns over cache sets."""
+    """Row length of packed features: whole tiles, an odd number of vectors to spread over cache sets."""
     vectors = rounded(rounded(rank, ROWS), V) // V
     return (vectors + 1 - vectors % 2) * V
 
@@ -346,7 +347,7 @@ def add_transposed(A, a, stride, B, height, C, c, width, spacing, columns, count
 
 @njit(nogil=True, cache=True, forceinline=True)
 def multiply_masked(A, a, stride, B, height, M, m, S, width, sums, t, first, last, count):
-    """ROWS rows of ``S = M * (A @ B)`` in the panels of columns ``first ... last``; ``sums`` grows by row sums."""
+    """ROWS rows of ``S = M * (A @ B)`` in the panels of columns ``first ... last``; ``sums`` grows by rows."""
     W = 2 * lanes_of(A)
     for q in range(first // W * W, last, W):
         _masked_tile(A, a, stride, B, q * height, M, m + q, S, q, width, sums, t, count)

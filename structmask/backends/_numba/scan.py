@@ -42,8 +42,8 @@ def _run_parallel(X, decay, upper, pieces, workers, Y):
 def linear_scan(X: np.ndarray, decay: np.ndarray, upper: bool) -> np.ndarray:
     """Linear recurrence along the rows.
 
-    ``Y[i] = X[i] + decay[i] * Y[i-1]``, or with ``upper`` its transpose ``Y[j] = X[j] + decay[j+1] * Y[j+1]``: the product
-    of X with the causal mask of these decays. The cost is O(n k) operations a batch.
+    ``Y[i] = X[i] + decay[i] * Y[i-1]``, or with ``upper`` its transpose ``Y[j] = X[j] + decay[j+1] * Y[j+1]``: the
+    product of X with the causal mask of these decays. The cost is O(n k) operations a batch.
 
     Parameters
     ----------

@@ -1,0 +1,51 @@
+"""LowRank: its factors, dense or sparse."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from structmask import LowRank
+from tests.cases import coo, complex_, random_sparse, real
+
+
+def test_transpose_is_plain_for_complex_factors(close):
+    left, right = complex_(3, 2), complex_(4, 2)
+    close(LowRank(left, right).to_dense(), left @ right.T)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [((3, 2), (3, 1)), ((3,), (3,)), ((3, 2), (2,))], ids=["ranks", "vectors", "vector"]
+)
+def test_factors_that_do_not_fit(left, right):
+    with pytest.raises(ValueError, match=r"left \(\.\.\., m, r\) and right \(\.\.\., n, r\) with one r"):
+        LowRank(np.ones(left), np.ones(right))
+
+
+def test_batches_that_do_not_broadcast():
+    with pytest.raises(ValueError, match="broadcast"):
+        LowRank(np.ones((2, 3, 1)), np.ones((3, 3, 1)))
+
+
+def test_factors_are_both_dense_or_both_sparse():
+    with pytest.raises(TypeError, match="two dense or two sparse factors"):
+        LowRank(np.eye(2), scipy.sparse.eye_array(2))
+
+
+def test_sparse_factors_never_meet_in_a_dense_matrix(close):
+    n = 50_000  # n x n would not fit
+    factor = scipy.sparse.csr_array((np.ones(n), np.arange(n) % 7, np.arange(n + 1)), shape=(n, 7))
+    matrix, x = LowRank(factor, factor), np.ones(n)
+    assert matrix.has_sparse_factors
+    sums = np.bincount(np.arange(n) % 7)
+    close(matrix @ x, sums[np.arange(n) % 7].astype(float))
+
+
+def test_sparse_factors_have_gradients_at_their_stored_entries(close):
+    left, right = random_sparse(5, 3), random_sparse(4, 3, seed=1)
+    matrix = LowRank(coo(*left), coo(*right))
+    G, X = real(5, 2), real(4, 2, seed=1)
+    gradients = matrix.pullback(G, X)
+    rows, columns = matrix.left.tocoo().coords
+    close(gradients["left"], (G @ (X.T @ matrix.right.toarray()))[rows, columns])
+    rows, columns = matrix.right.tocoo().coords
+    close(gradients["right"], (X @ (G.T @ matrix.left.toarray()))[rows, columns])
