@@ -9,7 +9,8 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.features import apply_features, elu_features
-from structmask.linalg.base import Gradients, StructuredMatrix
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients
 from structmask.linalg.hadamard import METHODS, mask_gradient, masked_product, masked_pullback
 from structmask.linalg.low_rank import constant
 

@@ -20,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from structmask.attention import attend, attend_pullback, check_shapes
 from structmask.backends import BackendError, get_backend, use_backend
 from structmask.features import apply_features, elu_features
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
 
 Tensor: TypeAlias = Any  # torch.Tensor
 Parameters: TypeAlias = Mapping[Any, Any]  # from field name (or position) to a tensor or again Parameters

@@ -80,7 +80,7 @@ class Convolution:
         return self._shaped(convolution.product(self.plan, spectrum, x), heads)
 
     def _folds(self, X: Array) -> bool:
-        return math.prod(self.batch) == 1 and X.shape[-1] < 16 and X.ndim > 2 + len(self.batch)
+        return math.prod(self.batch) == 1 and bool(X.shape[-1] < 16 and X.ndim > 2 + len(self.batch))
 
     def correlation(self, G: Array, X: Array) -> Array:
         """Gradient of <G, M X> for the table, summed over columns, and over heads that share the table."""

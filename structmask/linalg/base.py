@@ -10,27 +10,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.backends.config import BackendError, get_backend
+from structmask.linalg.generators import Generated, Gradients, zero_gradients
 from structmask.linalg.planning import Plan, Work, make_plan
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-Gradients: TypeAlias = dict[Any, Any]  # from field name (or position) to an array or again Gradients
-
 _DENSE_BLOCK = 1 << 22  # entries of a dense block formed at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class StructuredMatrix(ABC):
+class StructuredMatrix(Generated, ABC):
     """A matrix (*batch, m, n), never formed, with a fast product.
 
     ``+``, ``-`` and ``*`` are elementwise as in numpy, ``@`` is the product, and batch dimensions broadcast as in
@@ -73,13 +69,6 @@ class StructuredMatrix(ABC):
     def ndim(self) -> int:
         """Number of dimensions, the batch included."""
         return len(self.shape)
-
-    @cached_property
-    def dtype(self) -> np.dtype[Any]:
-        """Precision of the widest generator, complex if any is; float64 where there are only Python scalars."""
-        leaves = list(self._leaves())
-        width = max((arrays.precision(x) for x in leaves if hasattr(x, "dtype")), default="float64")
-        return np.dtype(arrays.dtype_of(width, complex_=any(map(arrays.is_complex, leaves))))
 
     @property
     def has_entries(self) -> bool:
@@ -193,119 +182,6 @@ class StructuredMatrix(ABC):
     def mH(self) -> StructuredMatrix:
         """The conjugate transpose."""
         return self.transpose().conj()
-
-    def conj(self) -> StructuredMatrix:
-        """The complex conjugate: every structure is a real polynomial in its generators."""
-        if self.dtype.kind != "c":
-            return self
-        return self._map(lambda x: x.conjugate() if isinstance(x, complex | float) else _conjugated(x))
-
-    def astype(self, dtype: Any, /) -> StructuredMatrix:
-        """The matrix with generators of another precision (or complex)."""
-        target = np.dtype(dtype)
-        if target.name not in arrays._PRECISION:
-            msg = f"cannot hold a structured matrix in {target}; choose float32, float64, complex64 or complex128"
-            raise TypeError(msg)
-        if self.dtype.kind == "c" and target.kind != "c":
-            msg = f"cannot cast {self!r} to {target} without losing its imaginary part"
-            raise TypeError(msg)
-        if target.kind == "c":
-            return self._map(lambda x: arrays.cast(x, target.name) if hasattr(x, "dtype") else complex(x))
-        return self._map(lambda x: arrays.cast(x, target.name) if hasattr(x, "dtype") else x)
-
-    def to(self, backend: str, /) -> StructuredMatrix:
-        """The matrix with generators moved: "cupy" for the GPU, "numpy" or "numba" for the host."""
-        if backend not in ("cupy", "numpy", "numba"):
-            msg = f"unknown place {backend!r}; choose 'numpy' (or 'numba') for the host, 'cupy' for the GPU"
-            raise ValueError(msg)
-        target = "cupy" if backend == "cupy" else "numpy"
-        return self._map(lambda x: arrays.move(x, target) if hasattr(x, "dtype") else x)
-
-    def _placed(self, X: Array) -> Self:
-        """The matrix with generators in the precision and home of an operand; remembered, plans included."""
-        width, target = arrays.precision(X), arrays.home(X)
-        if all(x == (width, target) for x in self._places):
-            return self
-        memory = self.__dict__.setdefault("_copies", {})
-        if (width, target) not in memory:
-            self._check_home(target)
-            memory[width, target] = self._map(lambda x: _placed_leaf(x, width, target))
-        copy: Self = memory[width, target]
-        return copy
-
-    def _settled(self) -> Self:
-        """The matrix where the backend in force wants it."""
-        if get_backend() != "cupy" or self._home != "numpy":
-            return self
-        return self.__dict__.setdefault("_settled_copy", self.to("cupy"))  # type: ignore[no-any-return]
-
-    def _check_home(self, target: str) -> None:
-        strangers = {place for _, place in self._places} - {target}
-        if strangers and not (target == "cupy" and get_backend() == "cupy"):
-            msg = (
-                f"the operand lives in {target} but {self!r} lives in {' and '.join(sorted(strangers))}; "
-                "move one of them: matrix.to('cupy') or structmask.to_numpy(x)"
-            )
-            raise BackendError(msg)
-
-    @cached_property
-    def _places(self) -> frozenset[tuple[str, str]]:
-        return frozenset((arrays.precision(x), arrays.home(x)) for x in self._leaves() if hasattr(x, "dtype"))
-
-    @property
-    def _home(self) -> str:
-        """Where the generators live; where the backend in force computes if there are none."""
-        return next((place for _, place in self._places), "cupy" if get_backend() == "cupy" else "numpy")
-
-    # --- generators -------------------------------------------------------------------------------------------------
-
-    def _generators(self) -> Iterator[tuple[str, Any]]:
-        """Fields that hold numbers: arrays, Python floats, matrices, tuples of matrices."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if _is_leaf(value) or isinstance(value, StructuredMatrix) or _is_matrices(value):
-                yield field.name, value
-
-    def _leaves(self) -> Iterator[Any]:
-        for _, value in self._generators():
-            if _is_leaf(value):
-                yield value
-            else:
-                for matrix in (value,) if isinstance(value, StructuredMatrix) else value:
-                    yield from matrix._leaves()
-
-    def _map(self, function: Callable[[Any], Any]) -> Self:
-        """The same structure with a function applied to every array or scalar that generates it."""
-
-        def mapped(value: Any) -> Any:
-            if isinstance(value, StructuredMatrix):
-                return value._map(function)
-            return tuple(map(mapped, value)) if isinstance(value, tuple) else function(value)
-
-        return dataclasses.replace(self, **{name: mapped(value) for name, value in self._generators()})
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Generators by field name: arrays, scalars, the stored entries of sparse ones, nested dicts for matrices."""
-        return {name: _parameter(value) for name, value in self._generators()}
-
-    def with_parameters(self, parameters: Mapping[Any, Any] | None = None, /, **changes: Any) -> Self:
-        """The same structure with other generators, given as in `parameters`; those not given stay.
-
-        Raises
-        ------
-        ValueError
-            If a name is not a parameter of this matrix.
-        """
-        new = {**(parameters or {}), **changes}
-        own = dict(self._generators())
-        if unknown := set(new) - set(own):
-            msg = f"{type(self).__name__} has no parameters {sorted(map(str, unknown))}; it has {sorted(own)}"
-            raise ValueError(msg)
-        return dataclasses.replace(self, **{name: _with_parameter(own[name], value) for name, value in new.items()})
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
@@ -433,61 +309,6 @@ def _algebra() -> _Algebra:
     return algebra
 
 
-def _is_leaf(value: Any) -> bool:
-    return isinstance(value, float | complex) or (hasattr(value, "dtype") and not isinstance(value, StructuredMatrix))
-
-
-def _is_matrices(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) > 0 and all(isinstance(x, StructuredMatrix) for x in value)
-
-
-def _placed_leaf(x: Any, width: str, target: str) -> Any:
-    return arrays.cast_precision(arrays.move(x, target), width) if hasattr(x, "dtype") else x
-
-
-def _conjugated(x: Array) -> Array:
-    return x.conj() if arrays.is_sparse(x) else arrays.namespace(x).conj(x)
-
-
-def _parameter(value: Any) -> Any:
-    if isinstance(value, StructuredMatrix):
-        return value.parameters
-    if isinstance(value, tuple):
-        return {index: matrix.parameters for index, matrix in enumerate(value)}
-    return value.data if arrays.is_sparse(value) else value
-
-
-def _with_parameter(old: Any, new: Any) -> Any:
-    if isinstance(old, StructuredMatrix):
-        return old.with_parameters(new)
-    if isinstance(old, tuple):
-        return tuple(matrix.with_parameters(new.get(index, {})) for index, matrix in enumerate(old))
-    return with_data(old, new) if arrays.is_sparse(old) and not arrays.is_sparse(new) else new
-
-
-def zero_gradients(matrix: StructuredMatrix, like: Array) -> Gradients:
-    """Zero gradients for all generators of a matrix."""
-    zeros: Gradients = _zeros_like(matrix.parameters, like)
-    return zeros
-
-
-def _zeros_like(parameter: Any, like: Array) -> Any:
-    """Zeros in the shape of a parameter, or of every parameter in a nested dict."""
-    if isinstance(parameter, dict):
-        return {name: _zeros_like(value, like) for name, value in parameter.items()}
-    xp = arrays.namespace(like)
-    name = arrays.dtype_of(arrays.precision(like), complex_=arrays.is_complex(parameter))
-    return xp.zeros(tuple(getattr(parameter, "shape", ())), dtype=getattr(xp, name))
-
-
-def with_data(csr: Array, data: Array) -> Array:
-    """A sparse matrix with the same pattern and other stored entries."""
-    if tuple(data.shape) != tuple(csr.data.shape):
-        msg = f"a sparse generator with {csr.data.shape[0]} stored entries needs as many, got shape {tuple(data.shape)}"
-        raise ValueError(msg)
-    return type(csr)((data, csr.indices, csr.indptr), shape=csr.shape)
-
-
 def _diagonal(xp: Any, block: Array) -> Array:
     """Diagonal of square blocks (..., p, p), in the standard."""
     p = block.shape[-1]
@@ -505,14 +326,3 @@ def _as_index(index: Any, size: int, xp: Any) -> Array:
         msg = f"index {int(i.min()) if i.min() < -size else int(i.max())} is out of range for {size} rows or columns"
         raise IndexError(msg)
     return xp.asarray(np.where(i < 0, i + size, i).astype(np.int64))
-
-
-def unbroadcast(gradient: Array, shape: tuple[int, ...], *, complex_: bool) -> Array:
-    """A gradient summed over the dimensions along which its parameter was broadcast; real for a real parameter."""
-    xp = arrays.namespace(gradient)
-    if extra := gradient.ndim - len(shape):
-        gradient = xp.sum(gradient, axis=tuple(range(extra)))
-    axes = tuple(axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[axis] != 1)
-    if axes:
-        gradient = xp.sum(gradient, axis=axes, keepdims=True)
-    return xp.real(gradient) if arrays.is_complex(gradient) and not complex_ else gradient

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 
 

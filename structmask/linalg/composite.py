@@ -9,7 +9,8 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of
 

@@ -12,7 +12,8 @@ import scipy.sparse
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 
 

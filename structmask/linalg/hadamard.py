@@ -16,10 +16,11 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg import hadamard_methods as methods
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast, zero_gradients
+from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Scaled, Sum
 from structmask.linalg.elementary import Diagonal, Sparse
+from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan

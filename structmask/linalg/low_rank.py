@@ -10,8 +10,9 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.linalg.base import Gradients, StructuredMatrix, unbroadcast
+from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse, as_csr
+from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 
 

@@ -49,8 +49,8 @@ def rounding_of(matrix: StructuredMatrix, unit: float) -> Rounding:
 def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: Rounding) -> Array:
     """Indices of rows whose expected error, in any head, exceeds the tolerance relative to the row.
 
-    F, G, X as in the masked product, Y its result and `mass` its row sums, tested alike if given. The error of row i is
-    estimated by sum_r F_ir^2 |column|^2 |G_r x|^2 + |F_i|^2 |unit|^2 mean_j (Y_j / |F_j|)^2, the largest over columns x.
+    F, G, X as in the masked product, Y its result and `mass` its row sums, tested alike if given. The squared error of
+    row i is estimated by sum_r F_ir^2 column^2 |G_r x|^2 + |F_i|^2 unit^2 mean_j (Y_j / |F_j|)^2, the largest over x.
     """
     xp = arrays.namespace(X)
     f, g, x = (xp.abs(a) ** 2 for a in (F, G, X))
@@ -63,7 +63,7 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
 
 
 def _exceeds(f: Array, norms: Array, Y: Array, rounding: Rounding) -> Array:
-    """Rows (..., m) whose error is too large; f (..., m, r) squared features, norms (..., r) of what was transformed."""
+    """Rows (..., m) whose error is too large; f (..., m, r) squared features, norms (..., r) of the transformed."""
     xp = arrays.namespace(Y)
     y = xp.abs(Y) ** 2
     weight = xp.sum(f, axis=-1)

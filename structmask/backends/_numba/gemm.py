@@ -321,7 +321,7 @@ def transpose_panels(packed, width, columns, count, panels):
 def multiply(A, a, stride, B, b, height, C, c, width, spacing, columns, count, fresh):
     """ROWS rows of ``C = A @ B`` (``fresh``) or ``C += A @ B``.
 
-    Rows of A are ``stride`` apart; panels of B start at b and are ``height`` rows tall; rows of C are ``width`` apart and
+    Rows of A are ``stride`` apart; panels of B start at b and are ``height`` rows tall; rows of C are ``width`` apart,
     its panels ``spacing``.
     """
     W = 2 * lanes_of(A)
