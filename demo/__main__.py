@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     built = []
     for number, section in enumerate(chosen, start=1):
         say = _progress(f"[{number}/{len(chosen)}] {section.NAME}")
-        built.append(section.build(options.quick, say))
+        built.append(section.build(quick=options.quick, say=say))
         _print(built[-1])
     command = shlex.join(["python", "-m", "demo", *(sys.argv[1:] if arguments is None else arguments)])
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,9 @@ def growth(series: Mapping[str, Points], *, title: str, alt: str, unit: str) -> 
     ends = {name: place(*points[-1]) for name, points in series.items()}
     for (name, points), label_y in zip(series.items(), _apart([y for _, y in ends.values()]), strict=True):
         parts.append(_line(name, [place(*point) for point in points], dots=True))
-        parts.append(f'<text class="{_class(name)}" x="{ends[name][0] + 9:.1f}" y="{label_y + 4:.1f}">{escape(name)}</text>')
+        parts.append(
+            f'<text class="{_class(name)}" x="{ends[name][0] + 9:.1f}" y="{label_y + 4:.1f}">{escape(name)}</text>'
+        )
     return _svg("".join(parts), title, alt)
 
 
@@ -45,12 +47,13 @@ def profile(*, measured: Any, lines: Mapping[str, Any], unit: str, alt: str) -> 
 
     dots = "".join('<circle cx="{:.1f}" cy="{:.1f}" r="1.7"/>'.format(*place(i, y)) for i, y in enumerate(everything))
     grid = "".join(
-        _rule(place(0, y)[1], f"{y:.0f} {unit}", width - 8) for y in range(math.ceil(low / 100) * 100, int(high) + 1, 100)
+        _rule(place(0, y)[1], f"{y:.0f} {unit}", width - 8) for y in range(math.ceil(low / 50) * 50, int(high) + 1, 50)
     )
     curves = "".join(_line(name, [place(i, float(y)) for i, y in enumerate(values)]) for name, values in lines.items())
     legend = "".join(f'<li class="{_class(name)}">{escape(name)}</li>' for name in ["measured", *lines])
     return (
-        f'<figure class="chart wide"><div class="scroll"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
+        f'<figure class="chart wide"><div class="scroll"><svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(alt)}">'
         f'{grid}<g class="measured">{dots}</g>{curves}</svg></div><ul class="legend">{legend}</ul></figure>'
     )
 

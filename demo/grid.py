@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from demo.section import Section, gallery, glow, picture
 NAME = "grid"
 
 WIDTHS = np.array([2.0, 4.0, 8.0, 16.0])
-_SHADES, _PATCH = 16, 3
+_SHADES, _PATCH = 16, 2
 _SEEN = 50  # one pixel in so many keeps its colour
 _NOISE = 0.12
 
 
-def build(quick: bool, say: Callable[[str], None]) -> Section:
+def build(*, quick: bool, say: measure.Say) -> Section:
     """Four heads of different widths bring the colour of the photograph back."""
     sides = (16, 32) if quick else (16, 32, 64, 128, 256)
     rows = measure.sweep(_case_of_area, [side * side for side in sides], say)
@@ -30,7 +29,8 @@ def build(quick: bool, say: Callable[[str], None]) -> Section:
         NAME,
         "Relative positions on a grid",
         _body(shape),
-        f"4 heads of widths 2, 4, 8 and 16 pixels; {_SHADES} features, values of size {3 * _PATCH**2} (patches of colour), float32",
+        f"4 heads of widths 2, 4, 8 and 16 pixels; {_SHADES} features, values of size {3 * _PATCH**2} (patches of "
+        "colour), float32",
         rows,
     )
 
@@ -41,11 +41,10 @@ def mask(shape: tuple[int, int], widths: Any = WIDTHS) -> sm.Toeplitz:
 
 
 def _case_of_area(tokens: int) -> Case:
-    """Queries and keys: the shade of a pixel. Values: the colours of the patch around it."""
+    """Queries and keys: the shade of a pixel. Values: the colours of a patch."""
     side = round(tokens**0.5)
     colours = inputs.photograph(side, side)
-    margin = _PATCH // 2
-    padded = np.pad(colours, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    padded = np.pad(colours, ((0, _PATCH - 1), (0, _PATCH - 1), (0, 0)), mode="edge")
     patches = np.lib.stride_tricks.sliding_window_view(padded, (_PATCH, _PATCH), axis=(0, 1))
     return _case(mask((side, side)), _shades(_grey(colours)), patches.reshape(tokens, -1))
 
@@ -70,15 +69,20 @@ def _shades(grey: Any, count: int = _SHADES) -> Any:
 def _body(shape: tuple[int, int]) -> str:
     photo = inputs.photograph(*shape)
     return (
-        "<p>The tokens are the pixels of a photograph. A pixel attends to pixels of like shade, and the mask to pixels nearby: "
-        "<em>M<sub>ij</sub> = f(i − j)</em> with <em>i</em> and <em>j</em> points of the grid. Below, all but one pixel in "
+        "<p>The tokens are the pixels of a photograph. A pixel attends to pixels of like shade, and the mask to "
+        "pixels nearby: "
+        "<em>M<sub>ij</sub> = f(i − j)</em> with <em>i</em> and <em>j</em> points of the grid. Below, all but "
+        "one pixel in "
         f"{_SEEN} lose their colour, and attention to the few that kept it paints the rest.</p>"
         f"{_recoloured(photo)}"
-        "<p>Without a mask, attention knows what looks alike, but not where: a pale cheek and a pale stripe get one average "
-        "colour. Near the right pixels, it tells them apart. What the pixel in the ring attends to, by the mask alone and by "
+        "<p>Without a mask, attention knows what looks alike, but not where: a pale cheek and a pale stripe get "
+        "one average "
+        "colour. Near the right pixels, it tells them apart. What the pixel in the ring attends to, by the mask "
+        "alone and by "
         "mask and shade together:</p>"
         f"{_weights(photo)}"
-        "<p>The same for noise: each pixel becomes an average of those that attention finds, in the whole picture or nearby.</p>"
+        "<p>The same for noise: each pixel becomes an average of those that attention finds, in the whole "
+        "picture or nearby.</p>"
         f"{_denoised(photo)}"
     )
 
@@ -102,13 +106,19 @@ def _recoloured(photo: Any) -> str:
     shown = [
         ("The photograph", photo, "photograph of Rear Admiral Grace Hopper before a flag", ""),
         (f"Colour kept in 1 of {_SEEN} pixels", given, "the photograph in grey", _decibel(given, photo)),
-        ("Attention without a mask", unmasked, "the photograph in washed-out, wrong colours", _decibel(unmasked, photo)),
+        (
+            "Attention without a mask",
+            unmasked,
+            "the photograph in washed-out, wrong colours",
+            _decibel(unmasked, photo),
+        ),
         (f"With the mask, width {width:.0f}", best, "the photograph in its natural colours", _decibel(best, photo)),
     ]
     figures = (picture(image, alt, f"<b>{title}</b>{note}", photo=True) for title, image, alt, note in shown)
     return (
         gallery(figures, columns=4) + f'<p class="note">Peak signal-to-noise ratio of the four heads: {rest}. '
-        f"{grey.size:,} tokens, four heads in one call; against the dense computation in float64, the worst of 128 rows is off by "
+        f"{grey.size:,} tokens, four heads in one call; against the dense computation in float64, the worst of "
+        "128 rows is off by "
         f"{error:.0e} of its size.</p>"
     )
 

@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
-_WORD = re.compile(r"[A-Za-z_]+|\d+|[^\w\s]|\n")
+_WORD = re.compile(r"([ \t]*)(\n *|[A-Za-z_]+|\d+|[^\w\s])")
 
 
-def words(count: int) -> list[str]:
-    """The first words, numbers, signs and line ends of the standard library's source, from argparse.py on."""
-    found: list[str] = []
+def words(count: int) -> tuple[list[str], list[str]]:
+    """The first words of the standard library's source, from argparse.py on, and the blanks before each.
+
+    Numbers and signs count as words, and so does the end of a line with the indentation of the next.
+    """
+    found: list[tuple[str, str]] = []
     for text in _sources():
         found += _WORD.findall(text)
         if len(found) >= count:
             break
-    return found[:count]
+    blanks, text_words = zip(*found[:count], strict=True)
+    return list(text_words), list(blanks)
 
 
 def _sources() -> Iterator[str]:

@@ -15,11 +15,12 @@ import structmask as sm
 from demo import rivals
 from demo.rivals import Case
 
-_DENSE_ROWS = 1024  # the dense computation is timed on this many rows: its rows all cost the same
-_CHECKED_ROWS = 512
+_DENSE_ROWS = 512  # the dense computation is timed on this many rows: its rows all cost the same
+_CHECKED_ROWS, _CHECKED_ENTRIES = 512, 1 << 23
 _MEMORY_LIMIT = 1.5e9
 _SECONDS = 0.5  # what the repetitions of one computation may take together
 _RIVALS_UP_TO = 16384
+_PATIENCE = 8.0  # expected seconds beyond which a length is left out
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ Say = Callable[[str], None]
 def sweep(make_case: Callable[[int], Case], sizes: Sequence[int], say: Say) -> tuple[Row, ...]:
     """One row a length. The first passes compile what the lengths need, so that no measurement contains it."""
     _compile(make_case, sizes, say)
-    rows = []
+    rows: list[Row] = []
     for size in sizes:
+        if rows and (rows[-1].ours.seconds or 0) * size / rows[-1].tokens > _PATIENCE:
+            say(f"{size:,} tokens would take too long here: left out")
+            break
         say(f"{size:,} tokens")
         rows.append(_row(make_case(size)))
     return tuple(rows)
@@ -65,7 +69,7 @@ def sweep(make_case: Callable[[int], Case], sizes: Sequence[int], say: Say) -> t
 
 def worst_row(case: Case, out: Any, count: int = _CHECKED_ROWS) -> float:
     """Largest error of a row, relative to that row, against the dense computation in float64; evenly spread rows."""
-    rows = _spread(case.tokens, count)
+    rows = _spread(case.tokens, min(count, _CHECKED_ENTRIES // case.tokens))
     exact = rivals.dense(case.astype(np.float64), rows)
     error = np.abs(out[:, rows] - exact).max(axis=-1)
     scale = np.abs(exact).max(axis=-1)
@@ -85,8 +89,7 @@ def _method(case: Case) -> str:
 
 
 def _row(case: Case) -> Row:
-    error = worst_row(case, rivals.structured(case))
-    runs: dict[str, Callable[[], object]] = {"ours": lambda: rivals.structured(case)}
+    runs: dict[str, Callable[[], Any]] = {"ours": lambda: rivals.structured(case)}
     why_not = {"dense": "", "literal": ""}
     rows = _spread(case.tokens, _DENSE_ROWS)
     if case.tokens > _RIVALS_UP_TO:
@@ -97,32 +100,33 @@ def _row(case: Case) -> Row:
             runs["literal"] = lambda: rivals.literal(case)
     if "literal" not in runs and rivals.literal_bytes(case) > _MEMORY_LIMIT:
         why_not["literal"] = f"needs {rivals.literal_bytes(case) / 1e9:.1f} GB"
-    memory = {name: _peak(run) for name, run in runs.items()}
+    results, memory = {}, {}
+    for name, run in runs.items():
+        results[name], memory[name] = _peak(run)
     seconds = _medians(runs)
     if "dense" in seconds:
         seconds["dense"] *= case.tokens / rows.size
         memory["dense"] += (case.tokens - rows.size) * case.V[:, 0].nbytes
     found = {name: Measured(seconds[name], memory[name]) for name in runs}
     missing = {name: Measured(why_not=why) for name, why in why_not.items()}
-    return Row(case.tokens, _method(case), **{**missing, **found}, error=error)
+    return Row(case.tokens, _method(case), **{**missing, **found}, error=worst_row(case, results["ours"]))
 
 
 def _spread(tokens: int, count: int) -> Any:
     return np.unique(np.linspace(0, tokens - 1, min(tokens, count)).astype(np.intp))
 
 
-def _peak(run: Callable[[], object]) -> float:
-    """Most memory that numpy held at once beyond what was there before."""
+def _peak(run: Callable[[], Any]) -> tuple[Any, float]:
+    """A result, and the most memory that numpy held at once on the way beyond what was there before."""
     gc.collect()
     tracemalloc.start()
     try:
-        run()
-        return float(tracemalloc.get_traced_memory()[1])
+        return run(), float(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
 
 
-def _medians(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _medians(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """Medians of interleaved repetitions, one at least and seven at most; the memory passes were the warm-up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(7):

@@ -14,20 +14,23 @@ from demo.measure import Row
 from demo.section import Section
 
 _METHOD = """
-<p>Three computations of the same attention, in float32, heads included, features given. <b>structmask</b>: <code>masked_attention</code>
-with its default method and backend. <b>Dense</b>: numpy, by blocks of 256 rows of the masked matrix; its rows all cost the same,
-so at most 1,024 evenly spread ones are timed and the time is scaled up. <b>Literal</b>: the paper’s algorithm 1 as it is written, one
-head after the other: it forms the array of all products of a key feature with a value, L × m × (e + 1) numbers, and multiplies
-it by the mask (by real FFTs on all cores; by running sums for the causal mask). It is left out where it would need more than 1.5 GB.</p>
-<p>Times are medians of interleaved repetitions after a warm-up, the compilation of kernels not included. Memory is the peak of
-what numpy allocates beyond the inputs, as tracemalloc counts it: results included; the scratch of compiled kernels, a few blocks
-a thread, not. The error is that of the worst row, relative to the row, against the dense computation in float64, over all rows or
-512 evenly spread ones. Ratios depend less on the machine than times do; compare those.</p>
+<p>Three computations of the same attention, in float32, heads included, features given. <b>structmask</b>:
+<code>masked_attention</code> with its default method and backend. <b>Dense</b>: numpy, by blocks of 256 rows of the
+masked matrix; its rows all cost the same, so at most 512 evenly spread ones are timed and the time is scaled up.
+<b>Literal</b>: the paper's algorithm 1 as it is written, one head after the other: it forms the array of all
+products of a key feature with a value, L × m × (e + 1) numbers, and multiplies it by the mask (by real FFTs on all
+cores; by running sums for the causal mask). It is left out where it would need more than 1.5 GB.</p>
+<p>Times are medians of interleaved repetitions after a warm-up, the compilation of kernels not included. Memory is
+the peak of what numpy allocates beyond the inputs, as tracemalloc counts it: results included; the scratch of
+compiled kernels, a few blocks a thread, not. The error is that of the worst row, relative to the row, against the
+dense computation in float64, over all rows or up to 512 evenly spread ones. Ratios depend less on the machine than
+times do; compare those.</p>
 """
 
 _SOURCES = """
-<p>The photograph of Grace Hopper (United States Navy, public domain) and the elevation grid around the Jacksboro fault come with
-matplotlib’s sample data, the text is the source of Python’s standard library. Nothing was downloaded for this page.</p>
+<p>The photograph of Grace Hopper (United States Navy, public domain) and the elevation grid around the Jacksboro
+fault come with matplotlib's sample data, the text is the source of Python's standard library. Nothing was
+downloaded for this page.</p>
 """
 
 
@@ -50,9 +53,9 @@ def html(sections: Sequence[Section], command: str) -> str:
 <header>
 <p class="brand">structmask {escape(sm.__version__)}</p>
 <h1>Attention through masks that are never formed</h1>
-<p class="lead">Each token attends to the others by what they are, <em>⟨φ(q<sub>i</sub>), φ(k<sub>j</sub>)⟩</em>, times where they
-are, <em>M<sub>ij</sub></em>. The matrix of these weights has L² entries. Because the mask has structure, its products are exact
-without them, in time close to linear.</p>
+<p class="lead">Each token attends to the others by what they are, <em>⟨φ(q<sub>i</sub>), φ(k<sub>j</sub>)⟩</em>,
+times where they are, <em>M<sub>ij</sub></em>. The matrix of these weights has L² entries. Because the mask has
+structure, its products are exact without them, in time close to linear.</p>
 <ul class="facts">{"".join(_fact(section) for section in sections)}</ul>
 <nav><ol>{contents}<li><a href="#measured">How it was measured</a></li></ol></nav>
 </header>
@@ -68,7 +71,8 @@ without them, in time close to linear.</p>
 def _fact(section: Section) -> str:
     row = report.longest_compared(section.rows)
     return (
-        f'<li><b>{report.times(row.ratio("dense"))}</b> as fast as dense, <b>{report.times(row.ratio("literal"))}</b> as the '
+        f"<li><b>{report.times(row.ratio('dense'))}</b> as fast as dense, "
+        f"<b>{report.times(row.ratio('literal'))}</b> as the "
         f"literal algorithm<span>{escape(section.title)}, {row.tokens:,} tokens</span></li>"
     )
 
@@ -76,7 +80,8 @@ def _fact(section: Section) -> str:
 def _section(section: Section) -> str:
     return (
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{section.body}'
-        f'<h3>Against the definition</h3><p class="note">{escape(section.setting)}.</p>{_charts(section.rows)}{_table(section.rows)}'
+        "<h3>Against the definition</h3><p "
+        f'class="note">{escape(section.setting)}.</p>{_charts(section.rows)}{_table(section.rows)}'
         "</section>"
     )
 
@@ -101,11 +106,13 @@ def _table(rows: Sequence[Row]) -> str:
         for first, *others in map(report.cells, rows)
     )
     groups = (
-        "<tr class=groups><td></td><th colspan=3 scope=colgroup>time</th><th colspan=2 scope=colgroup>structmask is faster</th>"
+        "<tr class=groups><td></td><th colspan=3 scope=colgroup>time</th><th colspan=2 scope=colgroup>structmask "
+        "is faster</th>"
         "<th colspan=3 scope=colgroup>peak memory</th><th scope=colgroup>error</th></tr>"
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Measurements"><table><thead>{groups}<tr>{heads}</tr></thead>'
+        '<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="Measurements"><table><thead>{groups}<tr>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -113,4 +120,6 @@ def _table(rows: Sequence[Row]) -> str:
 def _versions() -> str:
     names = ("numpy", "scipy", "numba", "matplotlib")
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    return f"structmask {sm.__version__} on the {sm.get_backend()} backend, Python {platform.python_version()}, {packages}"
+    return (
+        f"structmask {sm.__version__} on the {sm.get_backend()} backend, Python {platform.python_version()}, {packages}"
+    )

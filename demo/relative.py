@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from demo.section import Section
 NAME = "relative"
 
 WIDTHS = np.array([2.0, 8.0, 32.0, 128.0])
-_FEATURES, _VALUES = 32, 32
+_FEATURES, _VALUES = 16, 16
 _NOISE = 20.0  # metres
+_WINDOW = slice(240, 390)  # the part that is drawn
 
 
-def build(quick: bool, say: Callable[[str], None]) -> Section:
+def build(*, quick: bool, say: measure.Say) -> Section:
     """Four heads of different widths smooth a noisy profile."""
     sizes = (256, 1024) if quick else (256, 1024, 4096, 16384, 65536)
     rows = measure.sweep(case, sizes, say)
@@ -40,10 +40,10 @@ def mask(tokens: int) -> sm.Toeplitz:
 
 
 def case(tokens: int) -> Case:
-    """Queries and keys: the smoothed height, softly binned. Values: the 32 heights around a point."""
+    """Queries and keys: the smoothed height, softly binned. Values: the 16 heights around a point."""
     noisy = _noisy(inputs.survey_path(tokens))
-    F = _bins(noisy)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(noisy, (15, 16), mode="edge"), _VALUES)
+    F = _bins(noisy, _FEATURES)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(noisy, (7, 8), mode="edge"), _VALUES)
     V = np.repeat((around / 1000)[None], WIDTHS.size, axis=0).astype(np.float32)
     T = mask(tokens)
     return Case(mask=T, table=T.offsets.astype(np.float32), F=F, G=F, V=V)
@@ -53,10 +53,10 @@ def _noisy(line: Any) -> Any:
     return line + _NOISE * np.random.default_rng(0).standard_normal(line.size)
 
 
-def _bins(noisy: Any) -> Any:
-    """Gaussian bumps over the height, averaged over five points: a scalar product falls off with the difference in height."""
+def _bins(noisy: Any, count: int) -> Any:
+    """Gaussian bumps over the height, averaged over five points: products fall off with the difference in height."""
     level = np.convolve(np.pad(noisy, 2, mode="edge"), np.full(5, 0.2), mode="valid")
-    centres, width = np.linspace(200, 1100, _FEATURES, retstep=True)
+    centres, width = np.linspace(200, 1100, count, retstep=True)
     bumps = np.exp(-(((level[:, None] - centres) / width) ** 2) / 2)
     return np.repeat(bumps[None], WIDTHS.size, axis=0).astype(np.float32)
 
@@ -64,23 +64,23 @@ def _bins(noisy: Any) -> Any:
 def _body(tokens: int) -> str:
     line = inputs.survey_path(tokens)
     noisy = _noisy(line)
-    F = _bins(noisy)
+    F = _bins(noisy, 2 * _FEATURES)
     V = np.repeat(noisy[None, :, None], WIDTHS.size, axis=0).astype(np.float32)
     T = mask(tokens)
     heads = structured(Case(mask=T, table=T.offsets, F=F, G=F, V=V))[..., 0]
     free = sm.masked_attention(F[0], F[0], V[0], features=None)[:, 0]
     errors = [_rms(head - line) for head in heads]
-    window = slice(0, inputs.heights().shape[1])
     drawing = profile(
-        measured=noisy[window],
+        measured=noisy[_WINDOW],
         lines={
-            "without a mask": free[window],
-            f"width {WIDTHS[3]:.0f}": heads[3, window],
-            f"width {WIDTHS[0]:.0f}": heads[0, window],
+            "the ground": line[_WINDOW],
+            "without a mask": free[_WINDOW],
+            "with the mask": heads[0, _WINDOW],
         },
         unit="m",
-        alt="Noisy heights along a line, and the same line after attention: the narrow head follows the ground, without a mask the "
-        "noise stays",
+        alt="Noisy heights along a line, the ground, and the line after attention: with the mask it follows the "
+        "ground into every "
+        "valley, without one it does not",
     )
     table = "".join(
         f"<tr><th scope=row>{name}</th><td>{error:.1f} m</td></tr>"
@@ -92,9 +92,10 @@ def _body(tokens: int) -> str:
     )
     return (
         "<p>The tokens are heights along the rows of the elevation grid, read to and fro as one line, with "
-        f"{_NOISE:.0f} m of noise added so that the error can be known. A point attends to points of like height, and the mask to "
-        "points nearby: <em>M<sub>ij</sub> = f(i − j)</em>.</p>"
+        f"{_NOISE:.0f} m of noise added so that the error can be known. A point attends to points of like height, "
+        "and the mask to points nearby: <em>M<sub>ij</sub> = f(i − j)</em>.</p>"
         f"{drawing}"
+        f'<p class="note">Drawn with the mask: the head of width {WIDTHS[0]:.0f}.</p>'
         f'<div class="scroll"><table class="small"><caption>Root mean square error over {tokens:,} points</caption>'
         f"<tbody>{table}</tbody></table></div>"
     )

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from demo.measure import Measured, Row
 
-HEADINGS = ("tokens", "structmask", "dense", "literal", "than dense", "than literal", "structmask", "dense", "literal", "worst row")
-SHORT = ("tokens", "time", "dense", "literal", "/dense", "/literal", "memory", "dense", "literal", "error")
+HEADINGS = (
+    "tokens",
+    "structmask",
+    "dense",
+    "literal",
+    "than dense",
+    "than literal",
+    "structmask",
+    "dense",
+    "literal",
+    "worst row",
+)
+SHORT = ("tokens", "ours", "dense", "literal", "/dense", "/literal", "memory", "dense", "literal", "error")
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def _dense_block(case: Case, rows: Array) -> Array:
     out = np.empty((case.F.shape[0], rows.size, case.V.shape[-1]), dtype=case.V.dtype)
     points = np.unravel_index(rows, case.grid)
     for h, table in enumerate(case.table):
-        windows = sliding_window_view(np.flip(table), case.grid)
+        windows = sliding_window_view(np.flip(table).astype(case.F.dtype), case.grid)
         mask = windows[tuple(n - 1 - i for n, i in zip(case.grid, points, strict=True))]
         A = (case.F[h, rows] @ case.G[h].T) * mask.reshape(rows.size, -1)
         out[h] = _normalised(A @ case.V[h], A.sum(axis=1))
@@ -84,7 +84,9 @@ def _literal_head(case: Case, h: int) -> Array:
     F, G, V = case.F[h], case.G[h], case.V[h]
     V = np.concatenate([V, np.ones_like(V[:, :1])], axis=1)
     outer = (G[:, :, None] * V[:, None, :]).reshape(case.tokens, -1)
-    product = _prefix_sums(outer, case.decay[h]) if case.decay is not None else _convolved(outer, case.table[h], case.grid)
+    product = (
+        _prefix_sums(outer, case.decay[h]) if case.decay is not None else _convolved(outer, case.table[h], case.grid)
+    )
     Y = np.einsum("lr,lre->le", F, product.reshape(case.tokens, F.shape[1], -1))
     return _normalised(Y[:, :-1], Y[:, -1])
 

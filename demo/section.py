@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Protocol
 
 import numpy as np
 
-from demo.measure import Row
+from demo.measure import Row, Say
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,12 @@ class Section:
 
 
 class Builder(Protocol):
-    """A module of the demo: ``build`` computes its section, in some seconds less if ``quick``."""
+    """A module of the demo; ``quick`` asks for short inputs."""
 
     NAME: str
-    build: Callable[[bool, Callable[[str], None]], Section]
+
+    def build(self, *, quick: bool, say: Say) -> Section:
+        """Compute the section, and say what is being done."""
 
 
 def picture(pixels: Any, alt: str, caption: str, *, photo: bool = False, scale: int = 1) -> str:

@@ -8,7 +8,20 @@ from structmask._show_versions import show_versions
 from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
-from structmask.linalg import Causal, Dense, Diagonal, LowRank, Plan, Sparse, StructuredMatrix, Toeplitz, explain
+from structmask.linalg import (
+    Causal,
+    Dense,
+    Diagonal,
+    Kronecker,
+    LowRank,
+    Plan,
+    Sparse,
+    StructuredMatrix,
+    Toeplitz,
+    explain,
+    kron,
+    kronecker_sum,
+)
 
 __version__ = "0.1.0"
 
@@ -17,6 +30,7 @@ __all__ = [
     "Causal",
     "Dense",
     "Diagonal",
+    "Kronecker",
     "LowRank",
     "Plan",
     "Sparse",
@@ -26,6 +40,8 @@ __all__ = [
     "exp_features",
     "explain",
     "get_backend",
+    "kron",
+    "kronecker_sum",
     "masked_attention",
     "positive_features",
     "relu_features",

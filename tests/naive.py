@@ -66,6 +66,19 @@ def sparse(rows, columns, values, shape):
     return M
 
 
+def kronecker(*factors):
+    """M_ij = prod_l A_l[i_l, j_l], where i and j are the C-order indices of (i_1, i_2, ...) and (j_1, j_2, ...)."""
+    batch = np.broadcast_shapes(*(factor.shape[:-2] for factor in factors))
+    row_points = list(itertools.product(*(range(factor.shape[-2]) for factor in factors)))
+    column_points = list(itertools.product(*(range(factor.shape[-1]) for factor in factors)))
+    M = np.ones((*batch, len(row_points), len(column_points)), np.result_type(*factors))
+    for a, i in enumerate(row_points):
+        for b, j in enumerate(column_points):
+            for level, factor in enumerate(factors):
+                M[..., a, b] = M[..., a, b] * factor[..., i[level], j[level]]
+    return M
+
+
 def masked_attention(phi_q, phi_k, v, mask=None, eps=0.0):
     """Rows of A = mask * (phi_q phi_k^T) + eps, divided by their sum, times v; a row that sums to zero gives zeros."""
     L, S = phi_q.shape[-2], phi_k.shape[-2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,7 +52,12 @@ def is_sparse(x: Any) -> bool:
 
 def dtype_name(x: Any) -> str:
     """Name of an array's dtype ("float32", "complex128", "int64", ...), the same in every library."""
-    return str(x.dtype).rpartition(".")[2]
+    return _name(x.dtype)
+
+
+@lru_cache(maxsize=64)
+def _name(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def is_complex(x: Any) -> bool:
@@ -221,6 +227,11 @@ def as_same_kind(*operands: Array) -> list[Array]:
     if not any(map(is_complex, operands)):
         return list(operands)
     return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]
+
+
+def block_entries(x: Array) -> int:
+    """How many numbers a block of scratch may hold: the last-level cache of a host, enough to fill a GPU."""
+    return 1 << 25 if home(x) == "cupy" else 1 << 21
 
 
 def blocks(size: int, step: int) -> Iterator[tuple[int, int]]:

@@ -37,7 +37,8 @@ def elementwise(a: StructuredMatrix, b: Any) -> StructuredMatrix:
     if _is_scalar(b):
         return scale(a, b)
     _check_operands(a, b, "*")
-    result = _first(_HADAMARD, a, b) or _first(_HADAMARD, b, a)
+    orders = ((rule, x, y) for rule in _HADAMARD for x, y in ((a, b), (b, a)))  # the first rule wins, in either order
+    result = next((found for rule, x, y in orders if (found := _first((rule,), x, y)) is not None), None)
     if result is None:
         msg = (
             f"{type(a).__name__} * {type(b).__name__} has no fast product: an elementwise product needs a LowRank, "

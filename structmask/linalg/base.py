@@ -59,6 +59,11 @@ class StructuredMatrix(Generated, ABC):
         msg = f"{type(self).__name__} has no fast entries"
         raise TypeError(msg)
 
+    @property
+    def _entry_bytes(self) -> float:
+        """What an entry costs where a block of them is formed, as bytes moved."""
+        return 50.0
+
     def _work(self, columns: int) -> Work:
         """What a product with so many columns costs, the batch included."""
         return Work(gemm=2.0 * math.prod(self.shape) * columns, calls=1)

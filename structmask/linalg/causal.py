@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.elementary import gather
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 
@@ -129,6 +130,10 @@ class Causal(StructuredMatrix):
             length *= 2
         return xp.where(inside, value, xp.zeros_like(value))
 
+    @property
+    def _entry_bytes(self) -> float:
+        return 40.0 if self.is_constant else 140.0 * math.log2(self.n + 1)
+
     def _work(self, columns: int) -> Work:
         return Work(scan=2.0 * math.prod(self.shape[:-1]) * columns, calls=1)
 
@@ -138,7 +143,8 @@ def _power(decay: Array, steps: Array, inside: Array) -> Array:
     xp = arrays.namespace(steps)
     name = "complex128" if isinstance(decay, complex) else "float64"
     base = xp.asarray(decay, dtype=getattr(xp, name)) if isinstance(decay, float | complex) else decay
-    if base.ndim:
-        base = xp.reshape(base, (*base.shape[:-1], *(1,) * steps.ndim))
-    value = base ** arrays.cast(steps, arrays.dtype_name(base))
+    base = base[..., 0] if base.ndim else base
+    exponents = xp.arange(0 if 0 in steps.shape else int(xp.max(steps)) + 1)
+    powers = base[..., None] ** arrays.cast(exponents, arrays.dtype_name(base))
+    value = gather(powers, steps)
     return xp.where(inside, value, xp.zeros_like(value))

@@ -16,7 +16,6 @@ from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import Rounding
 
-_SCRATCH = 1 << 21  # numbers of scratch that a block of columns may take
 _SAFETY = 4.0  # largest over typical rounding error of a transform, with room to spare
 
 
@@ -83,7 +82,7 @@ class Circulant:
         """Columns at a time."""
         heads = max(math.prod(self.batch), math.prod(X.shape[:-2]))
         size: int = max(1, heads) * math.prod(self.lengths)
-        return max(1, _SCRATCH // size)
+        return max(1, arrays.block_entries(X) // size)
 
     def work(self, columns: int) -> Work:
         """What a product costs."""

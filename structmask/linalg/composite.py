@@ -48,6 +48,10 @@ class Sum(StructuredMatrix):
             first = first + other
         return first
 
+    @property
+    def _entry_bytes(self) -> float:
+        return sum(term._entry_bytes + 12.0 for term in self.terms)
+
     def _work(self, columns: int) -> Work:
         total = Work()
         for term in self.terms:
@@ -140,6 +144,10 @@ class Scaled(StructuredMatrix):
 
     def _at(self, i: Array, j: Array) -> Array:
         return self.factor * self.matrix._at(i, j)
+
+    @property
+    def _entry_bytes(self) -> float:
+        return self.matrix._entry_bytes + 12.0
 
     def _work(self, columns: int) -> Work:
         return self.matrix._work(columns)

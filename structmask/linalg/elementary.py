@@ -191,6 +191,10 @@ class Sparse(StructuredMatrix):
         values = self.csr.data[place]
         return xp.where(self._keys[place] == wanted, values, xp.zeros_like(values))
 
+    @property
+    def _entry_bytes(self) -> float:
+        return 200.0
+
     def _work(self, columns: int) -> Work:
         return Work(scan=2.0 * self.csr.data.shape[0] * columns, calls=1)
 

@@ -23,7 +23,7 @@ from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
-from structmask.linalg.planning import Plan, Work, make_plan
+from structmask.linalg.planning import Plan, Work, acting_backend, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of, rows_at_risk
 from structmask.linalg.toeplitz import Toeplitz
 
@@ -111,7 +111,7 @@ def masked_product(
     mask, kind = mask._placed(X), Kind.of(F, G, X)
     if method != "auto":
         return _run(_checked(method, mask, kind), mask, F, G, X, with_mass=with_mass)
-    chosen = plan(mask, Sizes.of(mask, F, G, X), kind).method
+    chosen = _chosen(mask, Sizes.of(mask, F, G, X), kind)
     rounding = rounding_of(mask, arrays.unit_roundoff(kind.precision)) if chosen in _TRANSFORMS else Rounding()
     if rounding.is_local or kind.sparse:
         return _run(chosen, mask, F, G, X, with_mass=with_mass)
@@ -127,7 +127,7 @@ def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     mask, kind = mask._placed(X), Kind.of(F, G, X)
     if (
         isinstance(mask, Toeplitz)
-        and plan(mask, Sizes.of(mask, F, G, X), kind).method == "fused"
+        and _chosen(mask, Sizes.of(mask, F, G, X), kind) == "fused"
         and not arrays.is_complex(P)
     ):
         return _fused_pullback(mask, F, G, P, X)
@@ -159,7 +159,7 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     mask = mask._placed(X)
     if not any(True for _ in mask._leaves()):
         return {}
-    step = max(1, methods._BLOCK // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
+    step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
     total: Gradients | None = None
     for a, b in arrays.blocks(sizes.r, step):
         p = F[..., :, a:b, None] * P[..., :, None, :]
@@ -210,6 +210,16 @@ def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:
     works = [(name, _work(name, mask, sizes, kind)) for name in applicable(mask, kind)]
     name = f"{mask!r} * LowRank({sizes.m} x {sizes.n}, rank {sizes.r})"
     return make_plan(name, sizes.k, works, home=kind.home, precision=kind.precision)
+
+
+def _chosen(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> str:
+    """The method of the plan, remembered by the mask."""
+    memory = mask.__dict__.setdefault("_methods", {})
+    key = (sizes, kind, acting_backend(kind.home))
+    if key not in memory:
+        memory[key] = plan(mask, sizes, kind).method
+    method: str = memory[key]
+    return method
 
 
 def _work(method: str, mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Work:

@@ -26,8 +26,6 @@ from structmask.linalg.toeplitz import Toeplitz
 Result: TypeAlias = tuple[Array, Array]
 Form: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
 
-_BLOCK = 1 << 21  # numbers in a dense block, or in the columns streamed at a time
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -64,7 +62,7 @@ def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array) -> Result:
     """The rows of the product at given indices, F holding the features of these rows; one block after the other."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
-    columns, step = xp.arange(sizes.n), max(1, _BLOCK // max(1, sizes.heads * sizes.n))
+    columns, step = xp.arange(sizes.n), max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.n))
     Y, mass = [], []
     for a, b in arrays.blocks(int(rows.shape[0]), step):
         A = (F[..., a:b, :] @ xp.matrix_transpose(G)) * _mask_rows(mask, rows[a:b], columns, X)
@@ -82,7 +80,7 @@ def _mask_rows(mask: StructuredMatrix, rows: Array, columns: Array, like: Array)
 def _dense_columns(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """The same by blocks of columns, which a mask without fast entries gives by multiplying the identity."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
-    step = max(1, _BLOCK // max(1, sizes.heads * sizes.m))
+    step = max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.m))
     Y, mass = [], []
     for a, b in arrays.blocks(sizes.n, step):
         block = mask._columns(xp.arange(a, b), X)
@@ -102,7 +100,7 @@ def _table(mask: Toeplitz | Dense) -> Array:
 def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """sum_r diag(F_r) M diag(G_r) X: as many products with the mask as features, O(n k) memory."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
-    step = max(1, _BLOCK // max(1, sizes.heads * sizes.n * sizes.k))
+    step = max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.n * sizes.k))
     Y = None
     for a, b in arrays.blocks(sizes.r, step):
         f, g = _features(F, a, b), _features(G, a, b)
@@ -116,8 +114,8 @@ def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 
 def stream_mass(mask: StructuredMatrix, F: Array, G: Array) -> Array:
     """Row sums of mask * (F G^T): one column a feature."""
-    xp, r = arrays.namespace(G if not arrays.is_sparse(G) else G.data), F.shape[-1]
-    step = max(1, _BLOCK // max(1, math.prod(G.shape[:-1])))
+    data, r = G.data if arrays.is_sparse(G) else G, F.shape[-1]
+    xp, step = arrays.namespace(data), max(1, arrays.block_entries(data) // max(1, math.prod(G.shape[:-1])))
     mass = None
     for a, b in arrays.blocks(int(r), step):
         part = xp.sum(_features(F, a, b) * mask._matmat(_features(G, a, b)), axis=-1)
@@ -179,11 +177,12 @@ def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
     """Every entry of F G^T and of the mask."""
     area = float(s.heads * s.m * s.n)
     if not mask.has_entries:
-        return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(1, s.heads / math.prod(mask.shape[:-2]))
-    touched = (
-        0.4 if isinstance(mask, Toeplitz | Dense) else 12.0
-    )  # bytes an entry that the matrix products do not count
-    return Work(gemm=2 * area * (s.r + s.k), bytes=touched * area, calls=2)
+        return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(
+            1, s.heads / max(1, math.prod(mask.shape[:-2]))
+        )
+    if isinstance(mask, Toeplitz | Dense) and kernels.numba_runs(_table(mask)):  # tiles read the mask as they go
+        return Work(gemm=2 * area * (s.r + s.k + 30), calls=2)
+    return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=4)
 
 
 def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
@@ -194,30 +193,31 @@ def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
 
 
 def fused_work(mask: Toeplitz, s: Sizes) -> Work:
-    """A transform for every feature and column, without passes over memory."""
-    N = math.prod(mask._circulant.lengths)
+    """A transform for every feature and column, without passes over memory while it fits the cache."""
+    N = float(mask._circulant.kernel.length)
+    beyond = 1 + max(0.0, math.log2(N) - 14) / 3.5
     return Work(
-        fused=5.0 * s.heads * N * math.log2(max(2, N)) * s.r * s.k, bytes=16.0 * s.heads * s.n * (s.r + s.k), calls=3
+        fused=5 * s.heads * N * math.log2(N) * s.r * s.k * beyond, bytes=80.0 * s.heads * s.n * (s.r + s.k), calls=4
     )
 
 
 def scan_work(_: Causal, s: Sizes) -> Work:
     """Chunks of 64 rows."""
-    return Work(
-        gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k) + 2 * s.r * s.k), bytes=8.0 * s.heads * s.n * (s.r + s.k), calls=2
-    )
+    return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=2)
 
 
 def sparse_work(mask: Sparse, s: Sizes) -> Work:
     """One inner product a stored entry."""
     count = mask.csr.data.shape[0]
-    return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=2)
+    return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=3)
 
 
 def low_rank_work(mask: LowRank, s: Sizes) -> Work:
     """Two products with features a rank."""
-    work = Work(gemm=2.0 * s.heads * (s.m + s.n) * s.r * s.k, bytes=16.0 * s.heads * (s.m + s.n) * s.k, calls=3)
-    return work * mask.rank
+    rows = float(s.heads * (s.m + s.n))
+    return Work(gemm=2 * rows * s.r * s.k, bytes=10 * rows * s.k + 2 * rows * s.r, calls=0.05) * mask.rank + Work(
+        calls=1
+    )
 
 
 def diagonal_work(_: Diagonal, s: Sizes) -> Work:

@@ -114,6 +114,10 @@ class LowRank(StructuredMatrix):
         values = xp.sum(left * right, axis=-1)
         return xp.reshape(values, (*values.shape[:-1], *i.shape))
 
+    @property
+    def _entry_bytes(self) -> float:
+        return 12.0 + 2.0 * self.rank
+
     def _work(self, columns: int) -> Work:
         if self.has_sparse_factors:
             return Work(scan=2.0 * (self.left.nnz + self.right.nnz) * columns, calls=2)

@@ -6,8 +6,10 @@ The planner compares algorithms for the same product, so only ratios of the rate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from structmask.backends.config import get_backend
@@ -39,19 +41,28 @@ class Work:
         return self.gemm + self.fft + self.fused + self.scan
 
 
-# Operations (bytes) a second in float32, and seconds a call; float64 runs at half the rate.
+# Operations (bytes) a second in float32, and calls a second; float64 runs at half the rate. On a host the rates of
+# `_THREADED` kinds are those of one thread.
 _RATES = {
-    "numba": Work(gemm=150e9, fft=6e9, fused=60e9, scan=4e9, bytes=8e9, calls=1 / 15e-6),
-    "numpy": Work(gemm=100e9, fft=4e9, fused=4e9, scan=1e9, bytes=4e9, calls=1 / 30e-6),
+    "numba": Work(gemm=105e9, fft=14e9, fused=85e9, scan=4.6e9, bytes=9e9, calls=1 / 48e-6),
+    "numpy": Work(gemm=50e9, fft=6e9, fused=6e9, scan=1.5e9, bytes=10e9, calls=1 / 52e-6),
     "cupy": Work(gemm=20e12, fft=1.5e12, fused=1.5e12, scan=0.3e12, bytes=1.5e12, calls=1 / 40e-6),
 }
+_THREADED = ("gemm", "fused", "scan")
+
+
+@cache
+def _rates(backend: str) -> dict[str, float]:
+    threads = 1 if backend == "cupy" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    rates = {f.name: getattr(_RATES[backend], f.name) for f in fields(Work)}
+    return {name: rate * threads if name in _THREADED else rate for name, rate in rates.items()}
 
 
 def seconds(work: Work, backend: str, precision: str) -> float:
     """Expected time of some work."""
-    rates = _RATES[backend]
-    time: float = sum(getattr(work, f.name) / getattr(rates, f.name) for f in fields(Work) if f.name != "calls")
-    return time * (2.0 if precision == "float64" else 1.0) + work.calls / rates.calls
+    rates = _rates(backend)
+    time: float = sum(getattr(work, name) / rate for name, rate in rates.items() if name != "calls")
+    return time * (2.0 if precision == "float64" else 1.0) + work.calls / rates["calls"]
 
 
 def acting_backend(home: str | None) -> str:

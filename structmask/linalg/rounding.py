@@ -53,7 +53,7 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
     row i is estimated by sum_r F_ir^2 column^2 |G_r x|^2 + |F_i|^2 unit^2 mean_j (Y_j / |F_j|)^2, the largest over x.
     """
     xp = arrays.namespace(X)
-    f, g, x = (xp.abs(a) ** 2 for a in (F, G, X))
+    f, g, x = map(_squared, (F, G, X))
     bad = _exceeds(f, xp.max(xp.matrix_transpose(g) @ x, axis=-1), Y, rounding)
     if mass is not None:
         bad = bad | _exceeds(f, xp.sum(g, axis=-2), mass[..., None], rounding)
@@ -65,9 +65,15 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
 def _exceeds(f: Array, norms: Array, Y: Array, rounding: Rounding) -> Array:
     """Rows (..., m) whose error is too large; f (..., m, r) squared features, norms (..., r) of the transformed."""
     xp = arrays.namespace(Y)
-    y = xp.abs(Y) ** 2
-    weight = xp.sum(f, axis=-1)
+    y, weight = _squared(Y), xp.sum(f, axis=-1)
     safe = xp.where(weight == 0, xp.ones_like(weight), weight)
-    level = xp.max(xp.mean(y / safe[..., None], axis=-2), axis=-1)
-    error = rounding.column**2 * xp.sum(f * norms[..., None, :], axis=-1) + rounding.unit**2 * weight * level[..., None]
+    level = xp.max(xp.matrix_transpose(y) @ (1 / safe)[..., None], axis=(-2, -1)) / Y.shape[-2]
+    spread = (f @ norms[..., None])[..., 0]
+    error = rounding.column**2 * spread + rounding.unit**2 * weight * level[..., None]
     return error > TOLERANCE[arrays.precision(Y)] ** 2 * xp.max(y, axis=-1)
+
+
+def _squared(a: Array) -> Array:
+    """Squared absolute values."""
+    xp = arrays.namespace(a)
+    return xp.real(a * xp.conj(a)) if arrays.is_complex(a) else a * a

@@ -57,7 +57,7 @@ HADAMARD = [
     (Toeplitz(real(11)) * LowRank(F[:, :1], G[:, :1]), LowRank(F, G), Hadamard),
     (toeplitz * low, shifted, Hadamard),
     (gated * low, decay * low, Hadamard),
-    (gated, toeplitz + low, Sum),
+    (decay, toeplitz + low, Sum),
     (2 * gated, low, Hadamard),
     (2 * gated, decay, Scaled),
     (gated + toeplitz, decay + 0.0, Sum),
@@ -157,7 +157,7 @@ def test_wider_precision_wins(close):
     assert (2.5 * narrow + np.float64(1)).dtype == "float32"
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_generators_are_kept_by_reference():
 def test_matrix_is_frozen_and_hashed_by_identity():
     with pytest.raises(AttributeError):
         M.offsets = np.zeros(9)
-    assert M != Toeplitz(M.offsets)
+    assert Toeplitz(M.offsets) != M
     assert len({M, M}) == 1
 
 
@@ -106,7 +106,7 @@ def test_arrays_of_two_libraries_do_not_mix():
 def test_host_arrays_and_device_matrices_do_not_mix():
     pytest.importorskip("cupy")
     device = M.to("cupy")
-    with pytest.raises(BackendError, match="structmask.to_numpy"):
+    with pytest.raises(BackendError, match=r"structmask\.to_numpy"):
         device @ np.ones(5)
     with pytest.raises(BackendError, match="different places"):
         M * device

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from structmask import LowRank
-from tests.cases import coo, complex_, random_sparse, real
+from tests.cases import complex_, coo, random_sparse, real
 
 
 def test_transpose_is_plain_for_complex_factors(close):

@@ -32,7 +32,7 @@ def _balanced(indptr: np.ndarray, parts: int) -> np.ndarray:
     return bounds
 
 
-def _csr(indptr, indices, data, X, Y, bounds):  # type: ignore[no-untyped-def]
+def _csr(indptr, indices, data, X, Y, bounds):
     parts = bounds.size - 1
     for task in prange(X.shape[0] * parts):
         b, part = task // parts, task % parts
@@ -48,7 +48,7 @@ _csr_serial = njit(nogil=True, cache=True)(_csr)
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _sample(indptr, indices, F, G, values, bounds):  # type: ignore[no-untyped-def]
+def _sample(indptr, indices, F, G, values, bounds):
     parts = bounds.size - 1
     for task in prange(F.shape[0] * parts):
         b, part = task // parts, task % parts
