@@ -76,7 +76,7 @@ def _attention(case: str, mask: Any, heads: int) -> Contest:
     own: dict[str, Way | str] = {"ours": ours("auto"), "dense": ours("dense"), "stream": ours("stream")}
     rivals: dict[str, Way | str] = dict.fromkeys(("GEMM", "SDPA"), "- (memory)")
     if fits:
-        matrix = placed.astype("float32").to_dense()
+        matrix = cupy.asarray(to_numpy(placed.astype("float32").to_dense()), dtype="float32")
         rivals = {"GEMM": _waiting(lambda: _gemm(f, g, v, matrix), wait), "SDPA": _sdpa(F, G, V, mask)}
     if isinstance(mask, Toeplitz) and mask.levels == 1:
         rivals["literal"] = _literal(f, g, v, mask) if heads * L * 64 * 64 * 4 * 6 < 5e10 else "- (memory)"

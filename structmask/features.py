@@ -110,8 +110,8 @@ def relu_features(d: int, m: int | None = None, *, orthogonal: bool = True, rng:
     --------
     >>> import numpy as np
     >>> from structmask import relu_features
-    >>> relu_features(2)(np.array([[-1.0, 1.0]]))
-    array([[0.001, 1.001]])
+    >>> relu_features(2)(np.array([[-1.0, 1.0]])).tolist()
+    [[0.001, 1.001]]
     """
     _check_sizes(d, 1 if m is None else m)
     return ReluFeatures(None if m is None else _gaussian(d, m, orthogonal=orthogonal, rng=rng))

@@ -24,7 +24,6 @@ from structmask import (
     kron,
     kronecker_sum,
 )
-from structmask.linalg.kronecker import Identity
 from tests import naive
 
 SIZES = (1, 2, 17, 65)
@@ -258,7 +257,6 @@ case("nested-transposed", lambda a: ((c(a) * r(a)) @ (t2(a) - 1j * d(a))).T, ((d
 # --- Kronecker --------------------------------------------------------------------------------------------------------
 
 A, B, E = real(2, 3), complex_(3, 2), real(2, 1, 3, 2)
-case("identity", lambda _: Identity(3), np.eye(3))
 case("kronecker-one", lambda a: Kronecker([Dense(a(A))]), A)
 case("kronecker-two", lambda a: kron(Dense(a(A)), c(a)), naive.kronecker(A, dC))
 case(

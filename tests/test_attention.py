@@ -410,6 +410,20 @@ def test_auto_keeps_every_row_of_other_keys(name, keys, monkeypatch):
     assert row_error(masked_attention(F, G, v, mask=mask, features=None), naive_fast(F, G, v, mask.to_dense())) <= 1e-5
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_large_feature_does_not_disturb_its_neighbour(order, monkeypatch):
+    """Kernels that carry two features in one complex transform spread the rounding of one over both."""
+    n = 512
+    F, G = np.full((n, 2), 1e-30), np.ones((n, 2))
+    F[:, 1], F[-10:] = 1.0, [1.0, 1e-3]
+    G[: n // 2, 0], G[n // 2 :, 0] = 1e4, 1e-3
+    F, G, v = (x.astype(np.float32) for x in (F[:, order], G[:, order], 1 + 0.1 * positive(n, 2)))
+    mask = line(n, 30)
+    wanted = naive_fast(F, G, v, mask.to_dense())
+    prefer(monkeypatch, "fused", "stream")
+    assert row_error(masked_attention(F, G, v, mask=mask, features=None), wanted) <= 1e-5
+
+
 # --- what it refuses --------------------------------------------------------------------------------------------------
 
 

@@ -57,14 +57,26 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array) -> tuple[Array, 
 
 
 def decay_triangle(decay: Array) -> Array:
-    """T (..., n, n) with T_ij = prod_{t=j+1..i} decay_t for i >= j, else 0: row by row, exact for zeros and signs."""
-    xp = namespace(decay)
-    n = decay.shape[-1]
-    identity = xp.eye(n, dtype=decay.dtype)
-    rows = [xp.broadcast_to(identity[0, :], decay.shape)]
-    for i in range(1, n):
-        rows.append(decay[..., i : i + 1] * rows[-1] + identity[i, :])
-    return xp.stack(rows, axis=-2)
+    """T (..., n, n) with T_ij = prod_{t=j+1..i} decay_t for i >= j, else 0: by doubling, exact for zeros and signs.
+
+    Two neighbouring triangles join into one; below the diagonal stand the products of what leaves the first and what
+    enters the second.
+    """
+    xp, n = namespace(decay), decay.shape[-1]
+    size = 1 << max(0, n - 1).bit_length()
+    if size > n:
+        decay = xp.concat([decay, xp.ones((*decay.shape[:-1], size - n), dtype=decay.dtype)], axis=-1)
+    T = xp.ones((*decay.shape, 1, 1), dtype=decay.dtype)
+    width = 1
+    while width < size:
+        pairs = xp.reshape(T, (*decay.shape[:-1], size // (2 * width), 2, width, width))
+        first, second = pairs[..., 0, :, :], pairs[..., 1, :, :]
+        step = xp.reshape(decay, (*decay.shape[:-1], size // (2 * width), 2, width))[..., 1, :1]
+        below = (step * second[..., :, 0])[..., :, None] * first[..., -1:, :]
+        above = xp.concat([first, xp.zeros_like(first)], axis=-1)
+        T = xp.concat([above, xp.concat([below, second], axis=-1)], axis=-2)
+        width *= 2
+    return T[..., 0, :n, :n]
 
 
 def reversed_decay(decay: Array) -> Array:

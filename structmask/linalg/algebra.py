@@ -18,6 +18,7 @@ from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Product, Scaled, Sum
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.hadamard import Hadamard
+from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank, constant
 from structmask.linalg.toeplitz import Toeplitz
 
@@ -68,7 +69,7 @@ def divide(a: StructuredMatrix, b: Any) -> StructuredMatrix:
     return scale(a, 1 / b)
 
 
-def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
+def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:  # noqa: C901  one line a structure
     """Multiple s * a, absorbed by the generators where the structure is linear in one of them."""
     s = _python_scalar(s)
     match a:
@@ -82,6 +83,8 @@ def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
             return Sparse(s * a.csr)
         case LowRank():
             return LowRank(s * a.left, a.right)
+        case Kronecker():
+            return Kronecker((scale(a.factors[0], s), *a.factors[1:]))
         case Sum():
             return Sum(tuple(scale(term, s) for term in a.terms))
         case Product():
@@ -195,6 +198,16 @@ def _dense_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     return Dense(a.a * arrays.cast_precision(b._placed(a.a).to_dense(), arrays.precision(a.a)))
 
 
+def _kronecker_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """(A (x) B) * (C (x) D) = (A * C) (x) (B * D), where the grids are equal and every pair of factors has a rule."""
+    if (a.row_grid, a.column_grid) != (b.row_grid, b.column_grid):
+        return None
+    try:
+        return Kronecker(tuple(elementwise(x, y) for x, y in zip(a.factors, b.factors, strict=True)))
+    except TypeError:
+        return None
+
+
 def _hadamard_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
     """(M * R) * S = M * (R * S) while R * S stays low-rank."""
     factor = _low_rank_hadamard(a.low_rank, b)
@@ -229,6 +242,13 @@ def _low_rank_product(a: Any, b: Any) -> StructuredMatrix | None:
     return None if a.has_sparse_factors else LowRank(a.left, b.transpose() @ a.right)
 
 
+def _kronecker_product(a: Any, b: Any) -> StructuredMatrix | None:
+    """(A (x) B)(C (x) D) = (A C) (x) (B D), where the grids between them are equal."""
+    if a.column_grid != b.row_grid:
+        return None
+    return Kronecker(tuple(multiply(x, y) for x, y in zip(a.factors, b.factors, strict=True)))
+
+
 def _product_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
     """A L R^T = (A L) R^T."""
     return None if b.has_sparse_factors else LowRank(a @ b.left, b.right)
@@ -243,12 +263,14 @@ _SUMS: tuple[tuple[type, type, Rule], ...] = (
 )
 
 _HADAMARD: tuple[tuple[type, type, Rule], ...] = (
+    (Identity, StructuredMatrix, lambda _, b: Diagonal(b.diagonal())),  # ones on the diagonal, zeros elsewhere
     (Diagonal, StructuredMatrix, _diagonal_hadamard),
     (Dense, StructuredMatrix, _dense_hadamard),
     (Sparse, StructuredMatrix, _sparse_hadamard),
     (Toeplitz, Toeplitz, _toeplitz_hadamard),
     (Causal, Toeplitz, _causal_toeplitz),
     (Causal, Causal, _causal_hadamard),
+    (Kronecker, Kronecker, _kronecker_hadamard),
     (LowRank, LowRank, _low_rank_hadamard),
     (Hadamard, LowRank, _hadamard_low_rank),
     (StructuredMatrix, LowRank, _mask_low_rank),
@@ -258,6 +280,9 @@ _HADAMARD: tuple[tuple[type, type, Rule], ...] = (
 )
 
 _PRODUCTS: tuple[tuple[type, type, Rule], ...] = (
+    (Identity, StructuredMatrix, lambda _, b: b),  # I B = B
+    (StructuredMatrix, Identity, lambda a, _: a),  # A I = A
+    (Kronecker, Kronecker, _kronecker_product),
     (Dense, Dense, lambda a, b: Dense(a.a @ b.a)),  # the definition
     (Diagonal, Diagonal, lambda a, b: Diagonal(a.d * b.d)),  # diagonals multiply
     (Diagonal, Dense, lambda a, b: Dense(a.d[..., :, None] * b.a)),  # rows are scaled

@@ -63,12 +63,29 @@ def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array
     """The rows of the product at given indices, F holding the features of these rows; one block after the other."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     columns, step = xp.arange(sizes.n), max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.n))
-    Y, mass = [], []
-    for a, b in arrays.blocks(int(rows.shape[0]), step):
-        A = (F[..., a:b, :] @ xp.matrix_transpose(G)) * _mask_rows(mask, rows[a:b], columns, X)
-        Y.append(A @ X)
-        mass.append(xp.sum(A, axis=-1))
-    return xp.concat(Y, axis=-2), xp.concat(mass, axis=-1)
+    V, transposed = with_ones(X), xp.matrix_transpose(G)
+    blocks = arrays.blocks(int(rows.shape[0]), step)
+    parts = [_product(F[..., a:b, :] @ transposed, _mask_rows(mask, rows[a:b], columns, X)) @ V for a, b in blocks]
+    Y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+    return Y[..., :-1], Y[..., -1]
+
+
+def with_ones(X: Array) -> Array:
+    """[X, 1]: the product with the last column gives row sums."""
+    xp = arrays.namespace(X)
+    return xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
+
+
+def _product(A: Array, mask: Array) -> Array:
+    """A * mask, in the memory of A where its shape and dtype allow."""
+    if (
+        A.ndim < mask.ndim
+        or arrays.dtype_name(A) != arrays.dtype_name(mask)
+        or any(own < other for own, other in zip(A.shape[::-1], mask.shape[::-1], strict=False))
+    ):
+        return A * mask
+    A *= mask
+    return A
 
 
 def _mask_rows(mask: StructuredMatrix, rows: Array, columns: Array, like: Array) -> Array:
@@ -81,13 +98,12 @@ def _dense_columns(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Resu
     """The same by blocks of columns, which a mask without fast entries gives by multiplying the identity."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     step = max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.m))
-    Y, mass = [], []
+    V = with_ones(X)
+    Y = xp.zeros_like(V[..., :1, :])
     for a, b in arrays.blocks(sizes.n, step):
         block = mask._columns(xp.arange(a, b), X)
-        A = (F @ xp.matrix_transpose(G[..., a:b, :])) * block
-        Y.append(A @ X[..., a:b, :])
-        mass.append(xp.sum(A, axis=-1))
-    return sum(Y[1:], Y[0]), sum(mass[1:], mass[0])
+        Y = Y + _product(F @ xp.matrix_transpose(G[..., a:b, :]), block) @ V[..., a:b, :]
+    return Y[..., :-1], Y[..., -1]
 
 
 def _table(mask: Toeplitz | Dense) -> Array:
@@ -145,10 +161,10 @@ def scan(mask: Causal, F: Array, G: Array, X: Array) -> Result:
 
 def sparse(mask: Sparse, F: Array, G: Array, X: Array) -> Result:
     """F G^T sampled at the nonzeros of the mask, then one sparse product a head; O(nnz (r + k))."""
-    xp, A = arrays.namespace(X), mask.csr
+    A = mask.csr
     F, G, data, X = arrays.as_same_kind(F, G, A.data, X)
     values = kernels.sampled_product(A, mask._rows, F, G) * data
-    V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
+    V = with_ones(X)
     Y = kernels.csr_product(A, values, V)
     return Y[..., :-1], Y[..., -1]
 
@@ -156,7 +172,7 @@ def sparse(mask: Sparse, F: Array, G: Array, X: Array) -> Result:
 def low_rank(mask: LowRank, F: Array, G: Array, X: Array) -> Result:
     """A mask L R^T: sum_s diag(L_s) F (G^T diag(R_s) X); O((m + n) r k) operations a rank."""
     xp = arrays.namespace(X)
-    V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
+    V = with_ones(X)
     Y = xp.zeros_like(V[..., :1, :])
     for s in range(mask.rank):
         part = mask.left[..., :, s : s + 1] * (F @ (xp.matrix_transpose(G) @ (mask.right[..., :, s : s + 1] * V)))

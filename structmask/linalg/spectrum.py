@@ -1,0 +1,121 @@
+"""What a structure tells about its spectrum without forming the matrix: symmetry, norm, and where eigenvalues lie.
+
+Entries are polynomials with non-negative coefficients in the generators, so that the same structure with absolute
+generators, the *majorant*, bounds them entry by entry: row and column sums of |M| cost one product each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.composite import Product, Scaled, Sum
+from structmask.linalg.matrix_function import MatrixFunction
+from structmask.linalg.toeplitz import Toeplitz
+
+Interval: TypeAlias = tuple[float, float]
+
+_EVERYTHING = (-math.inf, math.inf)
+
+
+def is_hermitian(matrix: StructuredMatrix) -> bool:
+    """Whether M y = M^H y for a random y, to half the digits of the matrix's precision.
+
+    Almost every y tells a matrix from its adjoint, so "no" is certain up to rounding and "yes" almost so.
+    """
+    y = np.random.default_rng(0).standard_normal((matrix.shape[-1], 1))
+    xp, y = _host_column(matrix, y)
+    forward, adjoint = matrix @ y, matrix.mH @ y
+    tolerance = math.sqrt(arrays.unit_roundoff(arrays.precision(matrix)))
+    return bool(xp.all(_norms(forward - adjoint) <= tolerance * (_norms(forward) + _norms(adjoint))))
+
+
+def enclosure(matrix: StructuredMatrix) -> Interval:
+    """An interval that holds Re <x, M x> for all unit vectors x, hence every eigenvalue of a Hermitian M.
+
+    Both ends are infinite where the structure tells nothing. For a batch the interval holds for every matrix of it.
+    """
+    norm = norm_bound(matrix)
+    candidates = [(-norm, norm), _by_structure(matrix)]
+    if matrix.has_entries and not _contains_function(matrix):
+        candidates.append(_gershgorin(matrix))
+    low, high = max(low for low, _ in candidates), min(high for _, high in candidates)
+    slack = 2 * arrays.unit_roundoff("float64") * max(64, matrix.shape[-1]) * norm if math.isfinite(norm) else 0.0
+    return low - slack, high + slack
+
+
+def norm_bound(matrix: StructuredMatrix) -> float:
+    """A bound of the 2-norm, infinite where the structure tells none: the square root of |M|_1 |M|_inf at best."""
+    match matrix:
+        case MatrixFunction():  # |T_k| <= 1 where its eigenvalues may lie
+            xp = arrays.namespace(matrix.coefficients)
+            return float(xp.max(xp.sum(xp.abs(matrix.coefficients), axis=-1)))
+        case Sum():
+            return sum(map(norm_bound, matrix.terms))
+        case Scaled():
+            return abs(matrix.factor) * norm_bound(matrix.matrix)
+        case Product():
+            return norm_bound(matrix.left) * norm_bound(matrix.right)
+    if _contains_function(matrix):
+        return math.inf
+    if 0 in matrix.shape:
+        return 0.0
+    rows, columns = _sums(matrix)
+    xp = arrays.namespace(rows)
+    return math.sqrt(float(xp.max(rows)) * float(xp.max(columns)))
+
+
+def _by_structure(matrix: StructuredMatrix) -> Interval:
+    match matrix:
+        case Sum():  # Re <x, (A + B) x> = Re <x, A x> + Re <x, B x>
+            ends = [enclosure(term) for term in matrix.terms]
+            return sum(low for low, _ in ends), sum(high for _, high in ends)
+        case Scaled(factor=float() as factor):
+            low, high = enclosure(matrix.matrix)
+            return min(factor * low, factor * high), max(factor * low, factor * high)
+        case Toeplitz() if matrix.row_grid == matrix.column_grid and 0 not in matrix.shape:
+            return _circulant_hull(matrix)
+    return _EVERYTHING
+
+
+def _circulant_hull(matrix: Toeplitz) -> Interval:
+    """A principal submatrix of a normal matrix has its numerical range in the hull of that matrix's eigenvalues."""
+    xp = arrays.namespace(matrix.offsets)
+    wide = Toeplitz(arrays.cast_precision(matrix.offsets, "float64"), levels=matrix.levels, columns=matrix.columns)
+    values = (
+        xp.real(wide._circulant.spectrum) if arrays.is_complex(wide._circulant.spectrum) else wide._circulant.spectrum
+    )
+    return float(xp.min(values)), float(xp.max(values))
+
+
+def _gershgorin(matrix: StructuredMatrix) -> Interval:
+    """Gershgorin's theorem for the Hermitian part: centres Re m_ii, radii the mean of row and column sums without it."""
+    if 0 in matrix.shape:
+        return 0.0, 0.0
+    rows, columns = _sums(matrix)
+    xp = arrays.namespace(rows)
+    diagonal = arrays.cast_precision(matrix.diagonal(), "float64")
+    center = xp.real(diagonal) if arrays.is_complex(diagonal) else diagonal
+    radius = (rows + columns) / 2 - xp.abs(diagonal)
+    return float(xp.min(center - radius)), float(xp.max(center + radius))
+
+
+def _sums(matrix: StructuredMatrix) -> tuple[Array, Array]:
+    """Row and column sums (*batch, n) of the majorant, in double precision."""
+    majorant = matrix._map(lambda x: abs(x))
+    m, n = matrix.shape[-2:]
+    _, ones_n = _host_column(matrix, np.ones((n, 1)))
+    _, ones_m = _host_column(matrix, np.ones((m, 1)))
+    return (majorant @ ones_n)[..., 0], (majorant.transpose() @ ones_m)[..., 0]
+
+
+def _contains_function(matrix: StructuredMatrix) -> bool:
+    """Whether a matrix function, no such polynomial, is among the parts."""
+    inner = [value for _, group in matrix._generators() for value in (group if isinstance(group, tuple) else (group,))]
+    parts = [part for part in inner if isinstance(part, StructuredMatrix)]
+    return isinstance(matrix, MatrixFunction) or any(map(_contains_function, parts))
