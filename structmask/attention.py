@@ -140,9 +140,8 @@ def _divided(Y: Array, mass: Array) -> Array:
     """Rows over their mass; zeros where the mass is zero."""
     xp = arrays.namespace(Y)
     empty = mass == 0
-    safe = xp.where(empty, xp.ones_like(mass), mass)
-    result = Y / safe[..., None]
-    return xp.where(empty[..., None], xp.zeros_like(result), result)
+    inverse = 1 / xp.where(empty, xp.ones_like(mass), mass)
+    return Y * xp.where(empty, xp.zeros_like(mass), inverse)[..., None]
 
 
 def _checked_mask(mask: Any, F: Array, G: Array, V: Array, method: str) -> StructuredMatrix:

@@ -234,7 +234,7 @@ def test_causal_attention_does_not_look_ahead():
     other = k.copy()
     longest = max(phi.projection, key=np.linalg.norm)
     other[-1] = np.sqrt(2) * longest  # the largest key possible: another stabiliser for all of them
-    assert phi.key(other)[0, 0] < 0.5 * phi.key(k)[0, 0]
+    assert phi.key(other)[0, 0] < 0.75 * phi.key(k)[0, 0]
     after = masked_attention(q, other, v, mask=Causal(L), features=phi)
     np.testing.assert_allclose(after[:-1], before[:-1], rtol=1e-10)
     assert np.abs(after - before)[-1].max() > 1e-3

@@ -207,10 +207,19 @@ def common_home(arrays: Iterable[Array], what: str) -> str | None:
 
 def as_arrays(*named: tuple[str, Any]) -> list[Array]:
     """Several operands settled in one home and promoted to one precision."""
+    if _are_alike([x for _, x in named]):
+        return [x for _, x in named]
     arrays = [as_operand(x, what) for what, x in named]
     common_home(arrays, ", ".join(what for what, _ in named))
     common = max(precision(x) for x in arrays)
     return [cast_precision(x, common) for x in arrays]
+
+
+def _are_alike(operands: list[Any]) -> bool:
+    """Whether operands are host arrays of one supported dtype that nothing needs to be done to."""
+    if any(type(x) is not np.ndarray or x.dtype != operands[0].dtype for x in operands):
+        return False
+    return dtype_name(operands[0]) in _INEXACT and get_backend() != "cupy"
 
 
 def fft_module(xp: Namespace) -> Any:

@@ -12,6 +12,7 @@ ENVIRONMENT_VARIABLE = "STRUCTMASK_BACKEND"
 
 _context: contextvars.ContextVar[str | None] = contextvars.ContextVar("structmask_backend", default=None)
 _process: list[str] = []
+_environment = os.environ.get(ENVIRONMENT_VARIABLE, "")  # read once: a look-up costs more than a small product
 
 
 class BackendError(RuntimeError):
@@ -21,8 +22,8 @@ class BackendError(RuntimeError):
 def get_backend() -> str:
     """Name of the backend in force: "auto", "numba", "numpy" or "cupy".
 
-    The innermost `use_backend` decides, then `set_backend`, then the environment variable
-    STRUCTMASK_BACKEND, and "auto" otherwise.
+    The innermost `use_backend` decides, then `set_backend`, then what the environment variable STRUCTMASK_BACKEND was
+    when structmask was imported, and "auto" otherwise.
 
     Examples
     --------
@@ -36,7 +37,7 @@ def get_backend() -> str:
         return name
     if _process:
         return _process[0]
-    return _checked(os.environ.get(ENVIRONMENT_VARIABLE) or "auto", source=ENVIRONMENT_VARIABLE)
+    return _checked(_environment or "auto", source=ENVIRONMENT_VARIABLE)
 
 
 def set_backend(name: str, /) -> None:

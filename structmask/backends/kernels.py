@@ -161,8 +161,9 @@ def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:
 
 def flat(a: Array, batch: tuple[int, ...], tail: int) -> Array:
     """A host array with its batch broadcast and flattened into one leading axis, C-contiguous."""
-    full = np.broadcast_to(a, (*batch, *a.shape[a.ndim - tail :]))
-    return np.ascontiguousarray(full.reshape(math.prod(batch), *full.shape[len(batch) :]))
+    own, ends = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
+    full = a if own == batch else np.broadcast_to(a, (*batch, *ends))
+    return np.ascontiguousarray(full.reshape(math.prod(batch), *ends))
 
 
 def shared(a: Array, batch: tuple[int, ...], tail: int) -> Array:

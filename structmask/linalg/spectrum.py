@@ -1,7 +1,8 @@
 """What a structure tells about its spectrum without forming the matrix: symmetry, norm, and where eigenvalues lie.
 
 Entries are polynomials with non-negative coefficients in the generators, so that the same structure with absolute
-generators, the *majorant*, bounds them entry by entry: row and column sums of |M| cost one product each.
+generators, the *majorant*, bounds them entry by entry: row and column sums of |M| cost one product each. A structure that is no such polynomial
+has a method `_norm_bound` of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.composite import Product, Scaled, Sum
-from structmask.linalg.matrix_function import MatrixFunction
 from structmask.linalg.toeplitz import Toeplitz
 
 Interval: TypeAlias = tuple[float, float]
@@ -28,9 +28,9 @@ def is_hermitian(matrix: StructuredMatrix) -> bool:
 
     Almost every y tells a matrix from its adjoint, so "no" is certain up to rounding and "yes" almost so.
     """
-    y = np.random.default_rng(0).standard_normal((matrix.shape[-1], 1))
-    xp, y = _host_column(matrix, y)
+    y = _column(matrix, np.random.default_rng(0).standard_normal(matrix.shape[-1]))
     forward, adjoint = matrix @ y, matrix.mH @ y
+    xp = arrays.namespace(forward)
     tolerance = math.sqrt(arrays.unit_roundoff(arrays.precision(matrix)))
     return bool(xp.all(_norms(forward - adjoint) <= tolerance * (_norms(forward) + _norms(adjoint))))
 
@@ -42,7 +42,7 @@ def enclosure(matrix: StructuredMatrix) -> Interval:
     """
     norm = norm_bound(matrix)
     candidates = [(-norm, norm), _by_structure(matrix)]
-    if matrix.has_entries and not _contains_function(matrix):
+    if matrix.has_entries and _is_polynomial(matrix):
         candidates.append(_gershgorin(matrix))
     low, high = max(low for low, _ in candidates), min(high for _, high in candidates)
     slack = 2 * arrays.unit_roundoff("float64") * max(64, matrix.shape[-1]) * norm if math.isfinite(norm) else 0.0
@@ -52,16 +52,15 @@ def enclosure(matrix: StructuredMatrix) -> Interval:
 def norm_bound(matrix: StructuredMatrix) -> float:
     """A bound of the 2-norm, infinite where the structure tells none: the square root of |M|_1 |M|_inf at best."""
     match matrix:
-        case MatrixFunction():  # |T_k| <= 1 where its eigenvalues may lie
-            xp = arrays.namespace(matrix.coefficients)
-            return float(xp.max(xp.sum(xp.abs(matrix.coefficients), axis=-1)))
         case Sum():
             return sum(map(norm_bound, matrix.terms))
         case Scaled():
             return abs(matrix.factor) * norm_bound(matrix.matrix)
         case Product():
             return norm_bound(matrix.left) * norm_bound(matrix.right)
-    if _contains_function(matrix):
+    if (own := getattr(matrix, "_norm_bound", None)) is not None:
+        return float(own())
+    if not _is_polynomial(matrix):
         return math.inf
     if 0 in matrix.shape:
         return 0.0
@@ -107,15 +106,24 @@ def _gershgorin(matrix: StructuredMatrix) -> Interval:
 
 def _sums(matrix: StructuredMatrix) -> tuple[Array, Array]:
     """Row and column sums (*batch, n) of the majorant, in double precision."""
-    majorant = matrix._map(lambda x: abs(x))
-    m, n = matrix.shape[-2:]
-    _, ones_n = _host_column(matrix, np.ones((n, 1)))
-    _, ones_m = _host_column(matrix, np.ones((m, 1)))
-    return (majorant @ ones_n)[..., 0], (majorant.transpose() @ ones_m)[..., 0]
+    majorant, (m, n) = matrix._map(abs), matrix.shape[-2:]
+    return majorant @ _column(matrix, np.ones(n)), majorant.transpose() @ _column(matrix, np.ones(m))
 
 
-def _contains_function(matrix: StructuredMatrix) -> bool:
-    """Whether a matrix function, no such polynomial, is among the parts."""
-    inner = [value for _, group in matrix._generators() for value in (group if isinstance(group, tuple) else (group,))]
+def _is_polynomial(matrix: StructuredMatrix) -> bool:
+    """Whether no part of a matrix has a norm bound of its own instead of a majorant."""
+    fields = [value for _, value in matrix._generators()]
+    inner = [part for value in fields for part in (value if isinstance(value, tuple) else (value,))]
     parts = [part for part in inner if isinstance(part, StructuredMatrix)]
-    return isinstance(matrix, MatrixFunction) or any(map(_contains_function, parts))
+    return not hasattr(matrix, "_norm_bound") and all(map(_is_polynomial, parts))
+
+
+def _column(matrix: StructuredMatrix, x: Array) -> Array:
+    """A host vector where a matrix lives."""
+    return arrays.move(x, matrix._home)
+
+
+def _norms(Y: Array) -> Array:
+    """2-norms of vectors (..., n)."""
+    xp = arrays.namespace(Y)
+    return xp.sqrt(xp.sum(xp.abs(Y) ** 2, axis=-1))

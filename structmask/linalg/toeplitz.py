@@ -121,13 +121,13 @@ class Toeplitz(StructuredMatrix):
         """Sides n_l of the grid of columns."""
         return self.columns  # type: ignore[return-value]  # __post_init__ fills it in
 
-    @property
+    @cached_property
     def row_grid(self) -> tuple[int, ...]:
         """Sides m_l of the grid of rows."""
         sides = self.offsets.shape[-self.levels :]
         return tuple(int(side) - n + 1 for side, n in zip(sides, self.column_grid, strict=True))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return (*self.offsets.shape[: -self.levels], math.prod(self.row_grid), math.prod(self.column_grid))
 

@@ -32,7 +32,7 @@ def test_arrays_decide_by_default():
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "auto"])
 def test_environment_then_process_then_context(name, monkeypatch):
-    monkeypatch.setenv("STRUCTMASK_BACKEND", "numpy")
+    monkeypatch.setattr(config, "_environment", "numpy")
     assert get_backend() == "numpy"
     set_backend("numba")
     assert get_backend() == "numba"
@@ -53,7 +53,7 @@ def test_environment_is_read_by_a_fresh_process():
 
 
 def test_empty_environment_means_nothing(monkeypatch):
-    monkeypatch.setenv("STRUCTMASK_BACKEND", "")
+    monkeypatch.setattr(config, "_environment", "")
     assert get_backend() == "auto"
 
 
@@ -106,7 +106,7 @@ def test_unknown_names(name):
 
 
 def test_unknown_name_in_the_environment_names_the_variable(monkeypatch):
-    monkeypatch.setenv("STRUCTMASK_BACKEND", "gpu")
+    monkeypatch.setattr(config, "_environment", "gpu")
     with pytest.raises(ValueError, match=f"unknown STRUCTMASK_BACKEND 'gpu'; choose one of {NAMES}"):
         get_backend()
 

@@ -1,0 +1,94 @@
+"""Chebyshev interpolation on an interval: coefficients of a function known by its values only.
+
+With x = (high + low)/2 + (high - low)/2 cos(theta) every function is a cosine series in theta, and the coefficients of
+its interpolant at the N Chebyshev points are one discrete cosine transform of the values there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+
+from structmask.backends import arrays
+from structmask.linalg.convergence import ConvergenceWarning
+
+_POINTS = 1 << 15  # samples beyond which a function is too rough for a polynomial
+_ROUNDING = 20 * arrays.unit_roundoff("float64")
+
+
+class Series(NamedTuple):
+    """Coefficients (..., K + 1) of T_0 ... T_K, and an estimate of the largest error of their sum on the interval."""
+
+    coefficients: Any
+    error: float
+
+
+def chebyshev_series(f: Callable[..., Any], interval: tuple[float, float], tol: float) -> Series:
+    """The shortest series found for f to an absolute error of `tol`, sampled at 16, 32, 64, ... points.
+
+    The samples suffice when the last third of the coefficients sums to less than tol / 2; of the others, those that sum
+    to another tol / 2 are dropped. Warns with `ConvergenceWarning` where 32768 points, or double precision, do not do.
+    """
+    count, tail = 16, np.inf
+    while True:
+        coefficients = chebyshev_coefficients(f, interval, count)
+        size = np.abs(coefficients).reshape(-1, count)
+        scale = float(size.sum(axis=1).max())
+        goal = max(tol, _ROUNDING * scale) / 2
+        tail = float(size[:, -(count // 3) :].sum(axis=1).max())
+        if tail <= goal or count >= _POINTS:
+            break
+        count *= 2
+    sums = np.cumsum(size[:, ::-1], axis=1)[:, ::-1].max(axis=0)  # sums[k] = |c_k| + |c_k+1| + ...
+    kept = max(2, int(np.count_nonzero(sums > goal)))
+    dropped = float(sums[kept]) if kept < count else 0.0
+    _warn_if_missed(tol, tail, scale, kept - 1)
+    return Series(coefficients[..., :kept], tail + dropped)
+
+
+def chebyshev_coefficients(f: Callable[..., Any], interval: tuple[float, float], count: int) -> Any:
+    """Coefficients (..., count) of the interpolant of f at `count` Chebyshev points.
+
+    Raises
+    ------
+    ValueError
+        If f does not return one finite value a point.
+    """
+    low, high = interval
+    points = (high + low) / 2 + (high - low) / 2 * np.cos((np.arange(count) + 0.5) * np.pi / count)
+    values = arrays.as_array(f(points), "the value of f")
+    if values.ndim == 0:
+        values = np.full(count, values)
+    if values.shape[-1] != count:
+        msg = f"f was called with {count} eigenvalues and returned shape {values.shape}; it needs (..., {count})"
+        raise ValueError(msg)
+    if not np.isfinite(values).all():
+        msg = (
+            f"f is not finite everywhere on the interval [{low:.6g}, {high:.6g}]; pass a narrower "
+            "interval=(low, high) that holds all eigenvalues and on which f is smooth"
+        )
+        raise ValueError(msg)
+    kind = arrays.dtype_of("float64", complex_=arrays.is_complex(values))
+    coefficients = scipy.fft.dct(arrays.cast(values, kind), type=2, axis=-1) / count
+    coefficients[..., 0] /= 2
+    return coefficients
+
+
+def _warn_if_missed(tol: float, tail: float, scale: float, degree: int) -> None:
+    if tail > max(tol, _ROUNDING * scale):
+        msg = (
+            f"matrix_function: a polynomial of degree {degree} misses tol={tol:.1e} by far: its last coefficients sum to "
+            f"{tail:.1e}; f is not smooth on the interval: raise tol, or narrow the interval to where it is"
+        )
+    elif tol < _ROUNDING * scale * (1 + degree):
+        msg = (
+            f"matrix_function: tol={tol:.1e} is below the rounding of {degree} steps in double precision, about "
+            f"{_ROUNDING * scale * (1 + degree):.1e}; raise tol"
+        )
+    else:
+        return
+    warnings.warn(msg, ConvergenceWarning, stacklevel=4)
