@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from structmask import (
+    BlockDiagonal,
     Causal,
     Dense,
     Diagonal,
@@ -23,6 +24,8 @@ from structmask import (
     Toeplitz,
     kron,
     kronecker_sum,
+    matrix_function,
+    with_global_tokens,
 )
 from tests import naive
 
@@ -283,3 +286,120 @@ case(
     lambda a: kron(Causal(3), Toeplitz(a(real(9)))) * r(a),
     naive.kronecker(naive.causal(3), naive.toeplitz(real(9))) * dR,
 )
+
+# --- blocks and global tokens -----------------------------------------------------------------------------------------
+
+HEADS = naive.toeplitz(real(2, 9))
+case("block", lambda a: BlockDiagonal([c(a), Dense(a(A)), d(a)]), naive.block_diagonal(dC, A, dD))
+case("block-one", lambda a: BlockDiagonal([t(a)]), dT)
+case(
+    "block-empty",
+    lambda a: BlockDiagonal([Causal(0), Dense(a(real(0, 3))), Causal(2)]),
+    naive.block_diagonal(np.zeros((0, 3)), naive.causal(2)),
+)
+case("block-nothing", lambda a: BlockDiagonal([Dense(a(real(3, 0)))]), np.zeros((3, 0)))
+case(
+    "block-heads",
+    lambda a: BlockDiagonal([Toeplitz(a(real(2, 9))), Causal(2), Dense(a(B))]),
+    naive.block_diagonal(HEADS, naive.causal(2), B),
+)
+case(
+    "block-nested",
+    lambda a: BlockDiagonal([r(a), BlockDiagonal([Causal(1), t2(a)])]),
+    naive.block_diagonal(dR, np.ones((1, 1)), d2),
+)
+case(
+    "block-sparse",
+    lambda a: BlockDiagonal([s(a), Causal(3), s(a)]),
+    naive.block_diagonal(dS, naive.causal(3), dS),
+    portable=False,
+)
+case(
+    "block-many",
+    lambda _: BlockDiagonal([Causal(n) for n in range(8)]),
+    naive.block_diagonal(*(naive.causal(n) for n in range(8))),
+)
+case(
+    "hadamard-block",
+    lambda a: BlockDiagonal([Causal(5), Toeplitz(a(real(19)))]) * r(a),
+    naive.block_diagonal(naive.causal(5), naive.toeplitz(real(19))) * dR,
+)
+case("tokens", lambda a: with_global_tokens(t2(a)), naive.with_global_tokens(d2))
+case("tokens-value", lambda a: with_global_tokens(c(a), 3, 0.5), naive.with_global_tokens(dC, 3, 0.5))
+case(
+    "tokens-rectangular",
+    lambda a: with_global_tokens(Dense(a(A)), 2, a(np.array(0.25))),
+    naive.with_global_tokens(A, 2, 0.25),
+)
+case("tokens-heads", lambda a: with_global_tokens(c(a), 1, a(real(2, 1))), naive.with_global_tokens(dC, 1, real(2, 1)))
+case(
+    "tokens-heads-both",
+    lambda a: with_global_tokens(Toeplitz(a(real(2, 9))), 1, a(complex_(2))),
+    naive.with_global_tokens(HEADS, 1, complex_(2)),
+)
+case("tokens-none", lambda a: with_global_tokens(c(a), 0, 1j), naive.with_global_tokens(dC, 0, 1j))
+case("tokens-only", lambda _: with_global_tokens(Causal(0), 2), np.ones((2, 2)))
+case(
+    "tokens-empty-columns",
+    lambda a: with_global_tokens(Dense(a(real(3, 0))), 1, 0.5),
+    naive.with_global_tokens(real(3, 0), 1, 0.5),
+)
+case(
+    "hadamard-tokens",
+    lambda a: with_global_tokens(Toeplitz(a(real(27))), 1, 0.5) * r(a),
+    naive.with_global_tokens(naive.toeplitz(real(27)), 1, 0.5) * dR,
+)
+
+# --- functions of Hermitian matrices -------------------------------------------------------------------------------------
+
+
+def hermitian(A):
+    """The Hermitian matrix with the lower triangle of A."""
+    lower = np.tril(A, -1)
+    return lower + np.swapaxes(lower, -1, -2).conj() + np.eye(A.shape[-1]) * A.real
+
+
+def decay(x):
+    return np.exp(-x / 4)
+
+
+def wave(x):
+    return np.exp(-1j * x / 4)
+
+
+EVEN, HERMITIAN, POTENTIAL = hermitian(real(2, 9, 9)), hermitian(complex_(7, 7)), abs(real(17))
+LAPLACIAN = naive.toeplitz(np.concatenate([np.zeros(15), [-1.0, 2.0, -1.0], np.zeros(15)]))
+case(
+    "function-toeplitz",
+    lambda a: matrix_function(Toeplitz.from_column_row(a(LAPLACIAN[0])), decay, tol=1e-13),
+    naive.matrix_function(LAPLACIAN, decay),
+)
+case(
+    "function-heads",
+    lambda a: matrix_function(Dense(a(EVEN)), decay, tol=1e-12),
+    naive.matrix_function(EVEN, decay),
+)
+case(
+    "function-complex",
+    lambda a: matrix_function(Dense(a(HERMITIAN)), wave, tol=1e-12),
+    naive.matrix_function(HERMITIAN, wave),
+)
+case(
+    "function-many",
+    lambda a: matrix_function(Toeplitz.from_column_row(a(LAPLACIAN[0])), lambda x: np.stack([x**2 / 8, 1 + 0 * x])),
+    np.stack([LAPLACIAN @ LAPLACIAN / 8, np.eye(17)]),
+)
+case(
+    "function-sparse",
+    lambda a: matrix_function(
+        Sparse(a(scipy.sparse.coo_array(LAPLACIAN))) + Diagonal(a(POTENTIAL)), decay, tol=1e-13
+    ),
+    naive.matrix_function(LAPLACIAN + np.diag(POTENTIAL), decay),
+    portable=False,
+)
+for n in (0, 1, 2):
+    case(
+        f"function-{n}",
+        lambda a, x=real(n): matrix_function(Diagonal(a(x)), decay, tol=1e-13),
+        naive.diagonal(decay(real(n))),
+    )

@@ -79,6 +79,39 @@ def kronecker(*factors):
     return M
 
 
+def block_diagonal(*blocks):
+    """Each block behind the others, zeros elsewhere."""
+    batch = np.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+    m, n = (sum(block.shape[axis] for block in blocks) for axis in (-2, -1))
+    M, i, j = np.zeros((*batch, m, n), np.result_type(*blocks)), 0, 0
+    for block in blocks:
+        for p in range(block.shape[-2]):
+            for q in range(block.shape[-1]):
+                M[..., i + p, j + q] = block[..., p, q]
+        i, j = i + block.shape[-2], j + block.shape[-1]
+    return M
+
+
+def with_global_tokens(mask, count=1, value=1.0):
+    """1 among the first `count` tokens, `value` between them and the others, the mask among the others."""
+    value = np.asarray(value)
+    batch = np.broadcast_shapes(mask.shape[:-2], value.shape)
+    M = np.ones((*batch, mask.shape[-2] + count, mask.shape[-1] + count), np.result_type(mask, value))
+    for i in range(M.shape[-2]):
+        for j in range(M.shape[-1]):
+            if i >= count and j >= count:
+                M[..., i, j] = mask[..., i - count, j - count]
+            elif i >= count or j >= count:
+                M[..., i, j] = value
+    return M
+
+
+def matrix_function(A, f):
+    """f(A) = sum_i f(lambda_i) v_i v_i^H over the eigenpairs of a Hermitian A."""
+    values, V = np.linalg.eigh(A)
+    return np.einsum("...ik,...k,...jk->...ij", V, f(values), V.conj())
+
+
 def masked_attention(phi_q, phi_k, v, mask=None, eps=0.0):
     """Rows of A = mask * (phi_q phi_k^T) + eps, divided by their sum, times v; a row that sums to zero gives zeros."""
     L, S = phi_q.shape[-2], phi_k.shape[-2]

@@ -52,12 +52,13 @@ def is_sparse(x: Any) -> bool:
 
 def dtype_name(x: Any) -> str:
     """Name of an array's dtype ("float32", "complex128", "int64", ...), the same in every library."""
-    return _name(x.dtype)
+    dtype = x.dtype
+    return _name(dtype) if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
 
 
-@lru_cache(maxsize=64)
-def _name(dtype: Any) -> str:
-    return str(dtype).rpartition(".")[2]
+@lru_cache(maxsize=64, typed=True)  # dtypes of two libraries may have one hash, and do not like to be compared
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def is_complex(x: Any) -> bool:

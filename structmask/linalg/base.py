@@ -167,8 +167,11 @@ class StructuredMatrix(Generated, ABC):
                 f"and {tuple(X.shape)}"
             )
             raise ValueError(msg)
-        if 0 in (*self._broadcast_batch(X), *G.shape, *X.shape):
+        batch = np.broadcast_shapes(self._broadcast_batch(X), tuple(G.shape[:-2]))
+        if 0 in (*batch, *G.shape, *X.shape):
             return zero_gradients(self, X)
+        if tuple(G.shape[:-2]) != batch:
+            G = arrays.namespace(G).broadcast_to(G, (*batch, *G.shape[-2:]))
         return self._placed(X)._pullback(G, X)
 
     # --- transposes and copies --------------------------------------------------------------------------------------

@@ -118,6 +118,11 @@ class Scaled(StructuredMatrix):
     matrix: StructuredMatrix
     factor: float | complex
 
+    def __post_init__(self) -> None:
+        if getattr(self.factor, "shape", ()) != ():
+            msg = f"Scaled needs a scalar factor, got an array of shape {self.factor.shape}"  # type: ignore[union-attr]
+            raise ValueError(msg)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.matrix.shape

@@ -62,7 +62,8 @@ def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
 def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array) -> Result:
     """The rows of the product at given indices, F holding the features of these rows; one block after the other."""
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
-    columns, step = xp.arange(sizes.n), max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.n))
+    scratch = max(1.0, mask._entry_bytes / 50) * max(1, sizes.heads * sizes.n)
+    columns, step = xp.arange(sizes.n), max(1, int(arrays.block_entries(X) / scratch))
     V, transposed = with_ones(X), xp.matrix_transpose(G)
     blocks = arrays.blocks(int(rows.shape[0]), step)
     parts = [_product(F[..., a:b, :] @ transposed, _mask_rows(mask, rows[a:b], columns, X)) @ V for a, b in blocks]

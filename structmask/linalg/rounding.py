@@ -46,6 +46,20 @@ def rounding_of(matrix: StructuredMatrix, unit: float) -> Rounding:
     return Rounding() if method is None else method(unit)
 
 
+def balanced(F: Array, G: Array) -> tuple[Array, Array]:
+    """Features scaled by powers of two, F_r up as G_r down, so that the columns of G are about equally large.
+
+    Their product is the same to the last bit, and a transform that takes several features at once no longer loses the
+    digits of a small one beside a large one.
+    """
+    xp = arrays.namespace(G)
+    size = xp.sum(_squared(G), axis=-2, keepdims=True)
+    known = (size > 0) & xp.isfinite(size)
+    exponent = xp.round(xp.log2(xp.where(known, size, xp.ones_like(size))) / 2)
+    scale = xp.exp2(exponent) if hasattr(xp, "exp2") else 2.0**exponent
+    return F * scale, G / scale
+
+
 def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: Rounding) -> Array:
     """Indices of rows whose expected error, in any head, exceeds the tolerance relative to the row.
 
@@ -54,12 +68,21 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
     """
     xp = arrays.namespace(X)
     f, g, x = map(_squared, (F, G, X))
-    bad = _exceeds(f, xp.max(xp.matrix_transpose(g) @ x, axis=-1), Y, rounding)
+    bad = _exceeds(f, _of_pairs(xp.max(xp.matrix_transpose(g) @ x, axis=-1)), Y, rounding)
     if mass is not None:
-        bad = bad | _exceeds(f, xp.sum(g, axis=-2), mass[..., None], rounding)
+        bad = bad | _exceeds(f, _of_pairs(xp.sum(g, axis=-2)), mass[..., None], rounding)
     if bad.ndim > 1:
         bad = xp.any(bad, axis=tuple(range(bad.ndim - 1)))
     return xp.nonzero(bad)[0]
+
+
+def _of_pairs(norms: Array) -> Array:
+    """The larger norm of each pair of features: two neighbours may be the parts of one complex transform."""
+    xp, r = arrays.namespace(norms), norms.shape[-1]
+    padded = xp.concat([norms, xp.zeros_like(norms[..., : r % 2])], axis=-1)
+    pairs = xp.reshape(padded, (*norms.shape[:-1], -1, 2))
+    largest = xp.broadcast_to(xp.max(pairs, axis=-1, keepdims=True), pairs.shape)
+    return xp.reshape(largest, padded.shape)[..., :r]
 
 
 def _exceeds(f: Array, norms: Array, Y: Array, rounding: Rounding) -> Array:

@@ -60,6 +60,7 @@ class Toeplitz(StructuredMatrix):
 
     def __post_init__(self) -> None:
         offsets = arrays.as_array(self.offsets, "Toeplitz(offsets)")
+        object.__setattr__(self, "levels", operator.index(self.levels))
         if self.levels < 1 or offsets.ndim < self.levels:
             msg = (
                 f"Toeplitz with levels={self.levels} needs that many trailing axes of offsets, got shape "

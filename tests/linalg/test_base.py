@@ -42,6 +42,12 @@ def test_pullback_takes_vectors(close):
     close(M.pullback(g, x)["offsets"], M.pullback(g[:, None], x[:, None])["offsets"])
 
 
+@pytest.mark.parametrize("batch", [(2,), (2, 1)])
+def test_pullback_of_heads_takes_operands_without(batch, close):
+    matrix, G, X = Toeplitz(real(*batch, 9)), real(5, 2), real(5, 2, seed=1)
+    close(matrix.pullback(G, X)["offsets"], np.broadcast_to(M.pullback(G, X)["offsets"], (*batch, 9)))
+
+
 def test_pullback_promotes_to_one_precision():
     assert M.pullback(np.ones(5), np.ones(5, "float32"))["offsets"].dtype == "float64"
     assert M.pullback(np.ones(5, "float32"), np.ones(5, "float32"))["offsets"].dtype == "float32"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmask import Causal, Dense, Diagonal, LowRank, Sparse, Toeplitz, masked_attention, use_backend
-from structmask.linalg import hadamard, hadamard_methods
+from structmask.backends import arrays
+from structmask.linalg import hadamard
 from structmask.linalg.hadamard import METHODS, Kind, applicable, mask_gradient, masked_product
 from tests import naive
 from tests.cases import complex_, gates, real
@@ -86,7 +87,7 @@ def test_blocks_change_nothing(monkeypatch, close):
         P = np.broadcast_to(X, (dense @ X).shape)  # a cotangent has the batch of the product
         want = mask_gradient(mask, F, G, P, X)
         with monkeypatch.context() as patch, use_backend("numpy"):
-            patch.setattr(hadamard_methods, "_BLOCK", 2 * M)
+            patch.setattr(arrays, "block_entries", lambda _: 2 * M)
             for method in ("dense", "stream"):
                 Y, mass = masked_product(mask, F, G, X, method)
                 close(Y, dense @ X, scale=(np.abs(dense) @ np.abs(X)).max())
@@ -114,8 +115,7 @@ def uneven(precision="float32"):
     F, G = np.abs(rng.standard_normal((2, L, D))) + 0.1
     G *= np.exp(np.linspace(-8, 8, L))[:, None]
     mask = Toeplitz.from_function(lambda s: np.exp(-((s / 32.0) ** 2)), L).astype("float32")
-    arrays = [a.astype("float32").astype(precision) for a in (F, G, rng.standard_normal((L, V)))]
-    return mask, arrays
+    return mask, [a.astype("float32").astype(precision) for a in (F, G, rng.standard_normal((L, V)))]
 
 
 def row_errors(got, want):
