@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# A BLAS kernel fixed by the environment would slow the dense rivals down: numpy chooses its own where times are compared.
+FREE_BLAS := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE
+
 # Plots are written to files; nothing may wait for a window.
 export MPLBACKEND := Agg
 
@@ -18,7 +21,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)-plot ## masked attention at work on real inputs: a table here, a page in build/
-	@$(BIN)/python -m demo
+	@$(FREE_BLAS) $(BIN)/python -m demo
 
 test: $(STAMP)-test ## all tests, doctests included
 	$(BIN)/python -m pytest -n 2
@@ -36,9 +39,8 @@ docs: $(STAMP)-docs ## the site, in build/docs/index.html
 	$(BIN)/sphinx-build -W -n --keep-going -q -d build/doctrees docs build/docs
 	@echo "structmask: open build/docs/index.html"
 
-# A BLAS kernel fixed by the environment would slow the dense rivals down: numpy chooses its own here.
 bench: $(STAMP)-test ## speed and memory against the dense computation and other libraries
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
+	$(FREE_BLAS) $(BIN)/python -m benchmarks
 
 clean: ## remove everything that the other targets made, .venv included
 	rm -rf $(VENV) build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -95,12 +95,10 @@ def _body(count: int) -> str:
     common = np.bincount(numbers).max() / count
     place = _telling_place(words, right)
     return (
-        "<p>The tokens are words of the standard library's source. Nothing is learnt: a query is the last three "
-        "words, a key "
-        "the three words before an earlier word, hashed; the value is that earlier word. So each head looks up "
-        "what followed the "
-        "same words before, and the mask decides how far back it remembers: <em>M<sub>ij</sub> = "
-        "½<sup>(i−j)/half-life</sup></em>, nothing from the future.</p>"
+        "<p>The tokens are words of the standard library's source. Nothing is learnt: a query is the last three words, "
+        f"a key the three words before an earlier word, hashed (here into {_FINE} features); the value is that earlier "
+        "word. So each head looks up what followed the same words before, and the mask decides how far back it "
+        "remembers: <em>M<sub>ij</sub> = ½<sup>(i−j)/half-life</sup></em>, nothing from the future.</p>"
         f"{_passages(words, blanks, problem, place)}"
         f"<p>Attention as a reader of {count:,} words: the next word is guessed right in {shares} of the cases, "
         "by memory. "
@@ -144,7 +142,8 @@ def _passages(words: list[str], blanks: list[str], problem: Case, place: int) ->
     title = (
         f"What should follow “{escape(' '.join(words[place - 2 : place + 1]).strip())}”? The stronger its colour, "
         "the more "
-        f"a word weighs in the answer. (The text goes on with “{escape(words[place + 1])}”.)"
+        f"a word weighs in the answer. (The text goes on with “{escape(words[place + 1])}”; "
+        "the place was picked among those where the head of half-life 128 guesses right.)"
     )
     return f'<p class="lead-in">{title}</p><div class="gallery of2">{"".join(blocks)}</div>'
 

@@ -116,7 +116,8 @@ def _recoloured(photo: Any) -> str:
     ]
     figures = (picture(image, alt, f"<b>{title}</b>{note}", photo=True) for title, image, alt, note in shown)
     return (
-        gallery(figures, columns=4) + f'<p class="note">Peak signal-to-noise ratio of the four heads: {rest}. '
+        gallery(figures, columns=4)
+        + f'<p class="note">Peak signal-to-noise ratio of the four heads, the best of which is shown: {rest}. '
         f"{grey.size:,} tokens, four heads in one call; against the dense computation in float64, the worst of "
         "128 rows is off by "
         f"{error:.0e} of its size.</p>"
@@ -124,21 +125,21 @@ def _recoloured(photo: Any) -> str:
 
 
 def _weights(photo: Any) -> str:
-    """One row of the mask, and of A = M * (F G^T), as pictures: transposed products with a unit vector."""
+    """One row of the mask, by a product with a unit vector, and the same row of A = M * (F G^T), as pictures."""
     h, w = photo.shape[:2]
     point = (int(0.37 * h), int(0.52 * w))
     T, F = mask((h, w)), _shades(_grey(photo))
     unit = np.zeros((h * w, 1))
     unit[point[0] * w + point[1]] = 1
     alone = (T.T @ unit).reshape(-1, h, w)
-    both = ((T * sm.LowRank(F, F)).T @ unit).reshape(-1, h, w)
+    both = alone * (F @ F[unit[:, 0] == 1].T).reshape(h, w)
     figures = []
-    for k, width in ((1, WIDTHS[1]), (3, WIDTHS[3])):
+    for k, width in ((2, WIDTHS[2]), (3, WIDTHS[3])):
         for rows, what in ((alone, "the mask"), (both, "mask and shade")):
-            image = glow(np.sqrt(np.maximum(rows[k], 0) / rows[k].max()))
+            image = glow(np.cbrt(np.maximum(rows[k], 0) / rows[k].max()))
             caption = f"<b>{what}</b>, width {width:.0f}"
             figures.append(picture(_ringed(image, point), f"weights of one pixel by {what}", caption))
-    return gallery(figures, columns=4) + '<p class="note">Brightness is the square root of the weight.</p>'
+    return gallery(figures, columns=4) + '<p class="note">Brightness is the cube root of the weight.</p>'
 
 
 def _ringed(image: Any, point: tuple[int, int]) -> Any:
@@ -165,7 +166,10 @@ def _denoised(photo: Any) -> str:
         ("With the mask", smooth, "the photograph, clean, its edges kept"),
     ]
     figures = (picture(x, alt, f"<b>{title}</b>{_decibel(x, photo)}", photo=True) for title, x, alt in shown)
-    return gallery(figures, columns=3)
+    return (
+        gallery(figures, columns=3)
+        + '<p class="note">With the mask: the better of two heads, of widths 1 and 1.5 pixels.</p>'
+    )
 
 
 def _quality(image: Any, truth: Any) -> float:

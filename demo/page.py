@@ -55,7 +55,7 @@ def html(sections: Sequence[Section], command: str) -> str:
 <h1>Attention through masks that are never formed</h1>
 <p class="lead">Each token attends to the others by what they are, <em>⟨φ(q<sub>i</sub>), φ(k<sub>j</sub>)⟩</em>,
 times where they are, <em>M<sub>ij</sub></em>. The matrix of these weights has L² entries. Because the mask has
-structure, its products are exact without them, in time close to linear.</p>
+structure, its products are exact, up to rounding, without them, in time close to linear.</p>
 <ul class="facts">{"".join(_fact(section) for section in sections)}</ul>
 <nav><ol>{contents}<li><a href="#measured">How it was measured</a></li></ol></nav>
 </header>

@@ -80,7 +80,7 @@ def _body(tokens: int) -> str:
         unit="m",
         alt="Noisy heights along a line, the ground, and the line after attention: with the mask it follows the "
         "ground into every "
-        "valley, without one it does not",
+        "valley, without one less closely",
     )
     table = "".join(
         f"<tr><th scope=row>{name}</th><td>{error:.1f} m</td></tr>"

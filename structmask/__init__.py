@@ -9,9 +9,14 @@ from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
 from structmask.linalg import (
+    Band,
+    BlockDiagonal,
+    Buckets,
     Causal,
+    ConvergenceWarning,
     Dense,
     Diagonal,
+    Hypercube,
     Kronecker,
     LowRank,
     Plan,
@@ -21,15 +26,23 @@ from structmask.linalg import (
     explain,
     kron,
     kronecker_sum,
+    matrix_function,
+    solve,
+    with_global_tokens,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Band",
+    "BlockDiagonal",
+    "Buckets",
     "Causal",
+    "ConvergenceWarning",
     "Dense",
     "Diagonal",
+    "Hypercube",
     "Kronecker",
     "LowRank",
     "Plan",
@@ -43,10 +56,13 @@ __all__ = [
     "kron",
     "kronecker_sum",
     "masked_attention",
+    "matrix_function",
     "positive_features",
     "relu_features",
     "set_backend",
     "show_versions",
+    "solve",
     "to_numpy",
     "use_backend",
+    "with_global_tokens",
 ]

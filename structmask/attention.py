@@ -23,6 +23,7 @@ def masked_attention(
     *,
     mask: StructuredMatrix | None = None,
     features: Any = elu_features,
+    key_padding_mask: Array | None = None,
     method: str = "auto",
     eps: float = 0.0,
 ) -> Array:
@@ -40,29 +41,35 @@ def masked_attention(
         The mask M; without one, plain linear attention.
     features : callable, pair of callables, or None
         phi, or a pair (for queries, for keys); None if q and k are features already.
-    method : {"auto", "dense", "stream", "scan", "sparse", "low_rank", "diagonal", "terms"}
+    key_padding_mask : boolean array (..., S), optional
+        True is PADDING, a key to ignore: the convention of torch.nn.MultiheadAttention. Such keys and their values
+        contribute nothing, whatever is stored there, NaN included. Either (S,) for the whole batch or with every
+        leading axis: for (batch, heads, S, d) pass ``padding[:, None, :]``. From lengths (batch,):
+        ``np.arange(S) >= lengths[:, None, None]``.
+    method : {"auto", "dense", "stream", "fused", "scan", "sparse", "low_rank", "diagonal", "terms", "blocks", "border"}
         "auto" takes the cheapest by the cost model and keeps every row accurate. "dense" forms blocks of A and is
         accurate row by row; "stream" multiplies by the mask once a feature and, for a Toeplitz mask, is accurate
         relative to the largest row of the product only, so that a row of zero mass need not give zeros; "scan" is for
         causal masks; the others need a mask of that kind.
     eps : float
-        Added to every entry of A.
+        Added to every entry of A, padded columns excepted.
 
     Returns
     -------
     array (..., L, e)
-        A row whose mass is zero gives zeros.
+        A row whose mass is zero gives zeros; so does every row when all keys are padding.
 
     Raises
     ------
     ValueError
         If shapes do not fit, or the method is unknown or does not apply to the mask.
     TypeError
-        If the mask is not a StructuredMatrix.
+        If the mask is not a StructuredMatrix, or the padding not boolean.
 
     Notes
     -----
-    O(L (m + e)) memory for m features, whatever the method. Theory: the central lemma of Choromanski et al. (2022).
+    O(L (m + e)) memory for m features, whatever the method; padding copies k, its features and v. Theory: the central
+    lemma of Choromanski et al. (2022).
 
     Examples
     --------
@@ -73,17 +80,38 @@ def masked_attention(
     array([[0., 1.],
            [1., 2.],
            [2., 3.]])
+
+    The last key is padding:
+
+    >>> padding = np.array([False, False, True])
+    >>> masked_attention(x, x, np.arange(6.0).reshape(3, 2), mask=Causal(3), key_padding_mask=padding)
+    array([[0., 1.],
+           [1., 2.],
+           [1., 2.]])
     """
     q, k, v = arrays.as_arrays(("q", q), ("k", k), ("v", v))
     check_shapes(q, k, v)
-    F, G = apply_features(features, q, k)
-    return attend(F, G, v, mask, method=method, eps=eps)[0]
+    padding = _as_padding(key_padding_mask, k)
+    check_padding(padding, mask, q, k, v)
+    F, G = apply_features(features, q, repeated_over_padding(k, padding))
+    G, v = without_padding(G, padding), without_padding(v, padding)
+    return attend(F, G, v, mask, padding=padding, method=method, eps=eps)[0]
 
 
 def attend(
-    F: Array, G: Array, V: Array, mask: StructuredMatrix | None, *, method: str = "auto", eps: float = 0.0
+    F: Array,
+    G: Array,
+    V: Array,
+    mask: StructuredMatrix | None,
+    *,
+    padding: Array | None = None,
+    method: str = "auto",
+    eps: float = 0.0,
 ) -> tuple[Array, Array]:
-    """Attention of features F (..., L, m), G (..., S, m) to values V (..., S, e), and the mass (..., L) of its rows."""
+    """Attention of features F (..., L, m), G (..., S, m) to values V (..., S, e), and the mass (..., L) of its rows.
+
+    Where `padding` (..., S) is True, G and V are zero already, and `eps` is not added.
+    """
     F, G, V = arrays.as_arrays(("the features of q", F), ("the features of k", G), ("v", V))
     mask = _checked_mask(mask, F, G, V, method)
     batch, eps = _batch(mask, F, G, V), float(eps)
@@ -94,7 +122,7 @@ def attend(
         Y, mass = masked_product(mask, F, G, V, method, with_mass=True)
     if eps:
         Y = Y + eps * xp.sum(V, axis=-2, keepdims=True)
-        mass = mass + eps * S
+        mass = mass + eps * (S if padding is None else _present(padding, V))
     return _divided(Y, mass), mass
 
 
@@ -173,13 +201,81 @@ def check_shapes(q: Array, k: Array, v: Array) -> None:
         raise ValueError(msg)
 
 
+def check_padding(padding: Array | None, mask: Any, q: Array, k: Array, v: Array) -> None:
+    """Raise if a padding is not boolean (S,), or (..., S) with all leading axes of q, k, v and the mask.
+
+    With fewer of them, (batch, S) would be taken for (heads, S) whenever the two sizes agree.
+    """
+    if padding is None:
+        return
+    if arrays.dtype_name(padding) != "bool":
+        msg = (
+            f"key_padding_mask must be boolean, True where a key is padding, got {arrays.dtype_name(padding)}; "
+            "from keys to keep pass keep == 0, from lengths np.arange(S) >= lengths[..., None]"
+        )
+        raise TypeError(msg)
+    shape, S = tuple(padding.shape), int(k.shape[-2])
+    axes = max(q.ndim, k.ndim, v.ndim, getattr(mask, "ndim", 2))
+    if shape[-1:] != (S,) or 1 < len(shape) < axes - 1:
+        msg = (
+            f"key_padding_mask of shape {shape} does not fit {S} keys and {axes - 2} batch axes; it needs ({S},), or "
+            f"(..., {S}) with all of these axes: a padding (batch, S) for all heads is padding[:, None, :]"
+        )
+        raise ValueError(msg)
+    _common_batch({"key_padding_mask": shape[:-1], "k": tuple(k.shape[:-2]), "v": tuple(v.shape[:-2])})
+
+
+def without_padding(x: Array, padding: Array | None) -> Array:
+    """Rows of x (..., S, d) where the padding (..., S) is False, zeros elsewhere; tensors too."""
+    if padding is None:
+        return x
+    xp = arrays.namespace(x)
+    return xp.where(padding[..., None], xp.zeros_like(x), x)  # a product with zero would keep NaN
+
+
+def repeated_over_padding(k: Array, padding: Array | None) -> Array:
+    """Keys with the first one that is present in the place of padding: features see no others; tensors too."""
+    if padding is None or 0 in k.shape:
+        return k
+    xp, zero = arrays.namespace(k), arrays.namespace(k).zeros_like(k)
+    index = xp.arange(padding.shape[-1])
+    first = index == xp.argmax(xp.where(padding, 0 * index, 1 + 0 * index), axis=-1, keepdims=True)
+    first = xp.sum(xp.where((first & ~padding)[..., None], k, zero), axis=-2, keepdims=True)
+    return xp.where(padding[..., None], first, k)
+
+
+def _as_padding(padding: Any, k: Array) -> Array | None:
+    if padding is None:
+        return None
+    if arrays.home(padding) == "numpy":
+        padding = np.asarray(padding)
+    padding = arrays.settle(padding, "key_padding_mask")
+    arrays.common_home((k, padding), "k, key_padding_mask")
+    return padding
+
+
+def _present(padding: Array, like: Array) -> Array:
+    """How many keys (..., 1) are no padding, in the precision of an array."""
+    xp = arrays.namespace(like)
+    ones = xp.ones(padding.shape, dtype=getattr(xp, arrays.precision(like)))
+    return xp.sum(xp.where(padding, xp.zeros_like(ones), ones), axis=-1, keepdims=True)
+
+
 def _batch(mask: StructuredMatrix, F: Array, G: Array, V: Array) -> tuple[int, ...]:
     if F.shape[-1] != G.shape[-1]:
         msg = f"queries and keys need as many features, got {F.shape[-1]} and {G.shape[-1]}"
         raise ValueError(msg)
-    shapes = [mask.shape[:-2], *(tuple(a.shape[:-2]) for a in (F, G, V))]
+    q, k, v = (tuple(a.shape[:-2]) for a in (F, G, V))
+    return _common_batch({"mask": mask.shape[:-2], "q": q, "k": k, "v": v})
+
+
+def _common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*shapes)
+        return np.broadcast_shapes(*shapes.values())
     except ValueError:
-        msg = f"batch dimensions of mask, q, k and v do not broadcast: {', '.join(map(str, shapes))}"
+        *first, last = shapes
+        msg = (
+            f"batch dimensions of {', '.join(first)} and {last} do not broadcast: "
+            f"{', '.join(map(str, shapes.values()))}"
+        )
         raise ValueError(msg) from None

@@ -13,10 +13,13 @@ import numpy as np
 import scipy.sparse
 
 from structmask import (
+    Band,
     BlockDiagonal,
+    Buckets,
     Causal,
     Dense,
     Diagonal,
+    Hypercube,
     Kronecker,
     LowRank,
     Sparse,
@@ -350,7 +353,7 @@ case(
     naive.with_global_tokens(naive.toeplitz(real(27)), 1, 0.5) * dR,
 )
 
-# --- functions of Hermitian matrices -------------------------------------------------------------------------------------
+# --- functions of Hermitian matrices ----------------------------------------------------------------------------------
 
 
 def hermitian(A):
@@ -391,15 +394,51 @@ case(
 )
 case(
     "function-sparse",
-    lambda a: matrix_function(
-        Sparse(a(scipy.sparse.coo_array(LAPLACIAN))) + Diagonal(a(POTENTIAL)), decay, tol=1e-13
-    ),
+    lambda a: matrix_function(Sparse(a(scipy.sparse.coo_array(LAPLACIAN))) + Diagonal(a(POTENTIAL)), decay, tol=1e-13),
     naive.matrix_function(LAPLACIAN + np.diag(POTENTIAL), decay),
     portable=False,
 )
-for n in (0, 1, 2):
+for x in (real(0), real(1), real(2)):
     case(
-        f"function-{n}",
-        lambda a, x=real(n): matrix_function(Diagonal(a(x)), decay, tol=1e-13),
-        naive.diagonal(decay(real(n))),
+        f"function-{x.size}",
+        lambda a, x=x: matrix_function(Diagonal(a(x)), decay, tol=1e-13),
+        naive.diagonal(decay(x)),
     )
+
+# --- Hypercube --------------------------------------------------------------------------------------------------------
+
+for n in (1, 2, 5, 8):
+    x = real(n)
+    case(f"hypercube-{n - 1}", lambda a, x=x: Hypercube(a(x)), naive.hypercube(x))
+case("hypercube-heads", lambda a: Hypercube(a(real(2, 1, 4))), naive.hypercube(real(2, 1, 4)))
+case("hypercube-complex", lambda a: Hypercube(a(complex_(4))), naive.hypercube(complex_(4)))
+x = real(5)
+case(
+    "hadamard-hypercube",
+    lambda a, x=x: Hypercube(a(x)) * LowRank(a(real(16, 2)), a(real(16, 2, seed=1))),
+    naive.hypercube(x) * naive.low_rank(real(16, 2), real(16, 2, seed=1)),
+)
+
+# --- bands and buckets ------------------------------------------------------------------------------------------------
+
+for n in (0, 1, 2, 17, 150):
+    x = real(5)
+    case(f"band-{n}", lambda a, x=x, n=n: Band(a(x), n), naive.band(x, n))
+case("band-lower", lambda a: Band(a(real(4)), 9, upper=0), naive.band(real(4), 9, 0))
+case("band-upper", lambda a: Band(a(real(6)), 9, upper=4), naive.band(real(6), 9, 4))
+case("band-wide", lambda a: Band(a(real(200)), 70, upper=150), naive.band(real(200), 70, 150))
+case("band-heads", lambda a: Band(a(real(2, 1, 3)), 8), naive.band(real(2, 1, 3), 8))
+case("band-complex", lambda a: Band(a(complex_(7)), 5), naive.band(complex_(7), 5))
+case("hadamard-band", lambda a: Band(a(real(5)), N) * r(a), naive.band(real(5), N) * dR)
+for n in (0, 1, 2, 17):
+    x = real(4)
+    case(f"buckets-{n}", lambda a, x=x, n=n: Buckets(a(x), (-3, 0, 5), n), naive.buckets(x, (-3, 0, 5), n))
+case("buckets-one", lambda a: Buckets(a(real(1)), (), 4), naive.buckets(real(1), (), 4))
+case("buckets-far", lambda a: Buckets(a(real(3)), (-90, 90), 4), naive.buckets(real(3), (-90, 90), 4))
+ORDER = (2, 0, 1, 0, 2)
+case(
+    "buckets-shared",
+    lambda a: Buckets(a(complex_(2, 4)), (-5, -1, 2, 6), 9, order=ORDER),
+    naive.buckets(complex_(2, 4), (-5, -1, 2, 6), 9, ORDER),
+)
+case("hadamard-buckets", lambda a: Buckets(a(real(3)), (0, 2), N) * r(a), naive.buckets(real(3), (0, 2), N) * dR)

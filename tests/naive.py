@@ -66,6 +66,40 @@ def sparse(rows, columns, values, shape):
     return M
 
 
+def band(offsets, n, upper=None):
+    """M_ij = offsets[i - j + upper] where that exists, else 0."""
+    offsets = np.asarray(offsets)
+    upper = offsets.shape[-1] // 2 if upper is None else upper
+    M = np.zeros((*offsets.shape[:-1], n, n), offsets.dtype)
+    for i in range(n):
+        for j in range(n):
+            if 0 <= i - j + upper < offsets.shape[-1]:
+                M[..., i, j] = offsets[..., i - j + upper]
+    return M
+
+
+def buckets(values, edges, n, order=None):
+    """M_ij = values[order[number of edges that are at most i - j]]."""
+    values = np.asarray(values)
+    order = range(len(edges) + 1) if order is None else order
+    M = np.zeros((*values.shape[:-1], n, n), values.dtype)
+    for i in range(n):
+        for j in range(n):
+            M[..., i, j] = values[..., order[sum(edge <= i - j for edge in edges)]]
+    return M
+
+
+def hypercube(values):
+    """M_ij = values[number of bits in which i and j differ]."""
+    values = np.asarray(values)
+    n = 2 ** (values.shape[-1] - 1)
+    M = np.zeros((*values.shape[:-1], n, n), values.dtype)
+    for i in range(n):
+        for j in range(n):
+            M[..., i, j] = values[..., (i ^ j).bit_count()]
+    return M
+
+
 def kronecker(*factors):
     """M_ij = prod_l A_l[i_l, j_l], where i and j are the C-order indices of (i_1, i_2, ...) and (j_1, j_2, ...)."""
     batch = np.broadcast_shapes(*(factor.shape[:-2] for factor in factors))

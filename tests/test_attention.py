@@ -170,22 +170,6 @@ def test_sizes(size):
         assert row_error(masked_attention(q, k, v, mask=mask), wanted) <= 1e-12
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 7), (7, 1), (9, 5), (5, 9)])
-@pytest.mark.usefixtures("backend")
-def test_cross_attention(rows, columns):
-    q, k, v = normal(2, rows, 3), normal(2, columns, 3, seed=1), normal(2, columns, 4)
-    table, sheet = positive(rows + columns - 1), positive(rows, columns)
-    for mask, dense in (
-        (None, None),
-        (Dense(sheet), sheet),
-        (Toeplitz(table, columns=(columns,)), naive.toeplitz(table, 1, (columns,))),
-        (LowRank(sheet[:, :1], positive(columns, 1)), naive.low_rank(sheet[:, :1], positive(columns, 1))),
-        (Sparse(scipy.sparse.csr_array(sheet)), sheet),
-    ):
-        wanted = naive.masked_attention(elu(q), elu(k), v, dense, 0.25)
-        assert row_error(masked_attention(q, k, v, mask=mask, eps=0.25), wanted) <= 1e-12
-
-
 def test_arrays_of_a_strict_library():
     q, k, v = normal(3, L, 4), normal(3, L, 4, seed=1), normal(3, L, 5)
     for name in (

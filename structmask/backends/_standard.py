@@ -6,10 +6,20 @@ import math
 
 import numpy as np
 
-from structmask.backends.arrays import Array, cast, dtype_name, fft_module, is_complex, namespace
+from structmask.backends.arrays import (
+    Array,
+    cast,
+    cast_precision,
+    dtype_name,
+    fft_module,
+    is_complex,
+    namespace,
+    precision,
+)
 
 SCAN_CHUNK = 64
 CAUSAL_CHUNK = 128
+WALSH_RADIX = 32
 
 
 def linear_scan(X: Array, decay: Array) -> Array:
@@ -20,15 +30,16 @@ def linear_scan(X: Array, decay: Array) -> Array:
     """
     xp = namespace(X)
     n, k = X.shape[-2:]
+    width = precision(X)
     if n <= SCAN_CHUNK:
-        return decay_triangle(decay) @ X
+        return cast_precision(decay_triangle(decay), width) @ X
     chunked = _chunks(X, SCAN_CHUNK)
     factors = _chunks(decay[..., None], SCAN_CHUNK)[..., 0]
     triangle = decay_triangle(factors)
-    local = triangle @ chunked
+    local = cast_precision(triangle, width) @ chunked
     entering = triangle[..., :, 0] * factors[..., :1]  # decay from before the chunk to each of its positions
     state = _delayed(linear_scan(local[..., -1, :], entering[..., -1]))
-    Y = local + entering[..., None] * state[..., None, :]
+    Y = local + cast_precision(entering, width)[..., None] * state[..., None, :]
     return xp.reshape(Y, (*Y.shape[:-3], -1, k))[..., :n, :]
 
 
@@ -44,12 +55,13 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array) -> tuple[Array, 
     F, G, V = (_chunks(a, CAUSAL_CHUNK) for a in (F, G, xp.concat([X, ones], axis=-1)))
     factors = _chunks(decay[..., None], CAUSAL_CHUNK)[..., 0]
     triangle = decay_triangle(factors)
-    entering = triangle[..., :, 0] * factors[..., :1]
+    steps = triangle[..., :, 0] * factors[..., :1]
+    triangle, entering = (cast_precision(a, precision(X)) for a in (triangle, steps))
     leaving = triangle[..., -1, :]
     Y = (F @ _transposed(G) * triangle) @ V
     contribution = _transposed(G * leaving[..., None]) @ V
     states = xp.reshape(contribution, (*contribution.shape[:-2], -1))
-    carried = linear_scan(states, xp.broadcast_to(entering[..., -1], states.shape[:-1]))
+    carried = linear_scan(states, xp.broadcast_to(steps[..., -1], states.shape[:-1]))
     carried = xp.reshape(_delayed(carried), contribution.shape)
     Y = Y + (F * entering[..., None]) @ carried
     Y = xp.reshape(Y, (*Y.shape[:-3], -1, k + 1))[..., :n, :]
@@ -148,6 +160,32 @@ def sampled_product(rows: Array, columns: Array, F: Array, G: Array) -> Array:
     for r in range(F.shape[-1]):
         total = total + xp.take(F[..., r], rows, axis=-1) * xp.take(G[..., r], columns, axis=-1)
     return total
+
+
+def walsh_hadamard(X: Array) -> Array:
+    """Products of X (..., n, k), n a power of two, with the Hadamard matrix (-1)^popcount(i & j), without scaling.
+
+    That matrix is the Kronecker product of smaller ones, each a matrix product along its own bits of the index.
+    """
+    xp, batch = namespace(X), tuple(X.shape[:-2])
+    n, k = X.shape[-2:]
+    Y, left, right = X, 1, n
+    while right > 1:
+        size = min(WALSH_RADIX, right)
+        right //= size
+        Y = xp.reshape(Y, (*batch, left, size, right * k))
+        Y = _signs(size, X) @ Y
+        left *= size
+    return xp.reshape(Y, X.shape)
+
+
+def _signs(n: int, like: Array) -> Array:
+    """The Hadamard matrix of size n, in the home and dtype of an array."""
+    xp = namespace(like)
+    H = xp.ones((1, 1), dtype=like.dtype)
+    while H.shape[0] < n:
+        H = xp.concat([xp.concat([H, H], axis=1), xp.concat([H, -H], axis=1)], axis=0)
+    return H
 
 
 def _forward(grid: Array, lengths: tuple[int, ...], *, real: bool) -> Array:

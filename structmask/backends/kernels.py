@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import scipy.fft
 
 from structmask.backends import _standard
-from structmask.backends.arrays import Array, as_same_kind, dtype_name, home, namespace
+from structmask.backends.arrays import Array, as_same_kind, dtype_name, home, is_complex, namespace
 from structmask.backends.config import get_backend
+
+_SERIAL_TRANSFORM = 1 << 16  # numbers below which the transforms of a library stay on one thread
 
 
 def numba_runs(*operands: Array, complex_: bool = False) -> bool:
@@ -20,10 +25,17 @@ def numba_runs(*operands: Array, complex_: bool = False) -> bool:
     return len(names) == 1 and (complex_ or not names.pop().startswith("complex"))
 
 
+def transform_threads(X: Array) -> AbstractContextManager[None]:
+    """Lets the FFT of a host library use all processors, where that pays."""
+    if get_backend() == "numpy" or home(X) != "numpy" or X.size < _SERIAL_TRANSFORM:
+        return nullcontext()
+    return scipy.fft.set_workers(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
 def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:
-    """Y_i = X_i + decay_i Y_{i-1}, or the transposed recurrence; X (..., n, k), decay (..., n)."""
+    """Y_i = X_i + decay_i Y_{i-1}, or transposed; X (..., n, k), decay (..., n) of X's or double precision."""
     X, decay = as_same_kind(X, decay)
-    if numba_runs(X, decay, complex_=True):
+    if numba_runs(X, complex_=True):
         from structmask.backends._numba.scan import linear_scan as scan
 
         batch = np.broadcast_shapes(X.shape[:-2], decay.shape[:-1])
@@ -38,7 +50,7 @@ def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:
 
 def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) -> tuple[Array, Array]:
     """(M * F G^T) X and its row sums for a decay mask M, or its transpose; F, G (..., n, r), X (..., n, k)."""
-    if numba_runs(F, G, X, decay):
+    if numba_runs(F, G, X) and not is_complex(decay):
         from structmask.backends._numba.causal import causal_hadamard as chunked
 
         batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), decay.shape[:-1])
@@ -51,6 +63,15 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
     F, G, X = (xp.flip(a, axis=-2) for a in (F, G, X))
     Y, mass = _standard.causal_hadamard(F, G, X, _standard.reversed_decay(decay))
     return xp.flip(Y, axis=-2), xp.flip(mass, axis=-1)
+
+
+def walsh_hadamard(X: Array) -> Array:
+    """Products of X (..., n, k), n a power of two, with the Hadamard matrix (-1)^popcount(i & j), without scaling."""
+    if not numba_runs(X, complex_=True):
+        return _standard.walsh_hadamard(X)
+    from structmask.backends._numba.walsh import walsh_hadamard as transform
+
+    return transform(np.array(X, order="C").reshape(-1, *X.shape[-2:])).reshape(X.shape)
 
 
 class Convolution:

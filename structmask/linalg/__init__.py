@@ -1,19 +1,32 @@
 """Structured matrices and their algebra, one structure a file."""
 
+from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.block import BlockDiagonal, with_global_tokens
+from structmask.linalg.buckets import Buckets
 from structmask.linalg.causal import Causal
+from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
+from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Kronecker, kron, kronecker_sum
 from structmask.linalg.low_rank import LowRank
+from structmask.linalg.matrix_function import MatrixFunction, matrix_function
 from structmask.linalg.planning import Plan, explain
+from structmask.linalg.solve import solve
 from structmask.linalg.toeplitz import Toeplitz
 
 __all__ = [
+    "Band",
+    "BlockDiagonal",
+    "Buckets",
     "Causal",
+    "ConvergenceWarning",
     "Dense",
     "Diagonal",
+    "Hypercube",
     "Kronecker",
     "LowRank",
+    "MatrixFunction",
     "Plan",
     "Sparse",
     "StructuredMatrix",
@@ -21,4 +34,7 @@ __all__ = [
     "explain",
     "kron",
     "kronecker_sum",
+    "matrix_function",
+    "solve",
+    "with_global_tokens",
 ]

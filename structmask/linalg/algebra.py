@@ -7,17 +7,22 @@ stays a composite, and an elementwise product needs a low-rank factor (the centr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from structmask.backends import arrays
+from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.block import BlockDiagonal, Bordered
+from structmask.linalg.buckets import Buckets
 from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Product, Scaled, Sum
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.hadamard import Hadamard
+from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank, constant
 from structmask.linalg.toeplitz import Toeplitz
@@ -69,20 +74,14 @@ def divide(a: StructuredMatrix, b: Any) -> StructuredMatrix:
     return scale(a, 1 / b)
 
 
-def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:  # noqa: C901  one line a structure
+def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:
     """Multiple s * a, absorbed by the generators where the structure is linear in one of them."""
     s = _python_scalar(s)
+    if name := _LINEAR_IN.get(type(a)):
+        return _changed(a, name, s * getattr(a, name))
     match a:
-        case Toeplitz():
-            return Toeplitz(s * a.offsets, levels=a.levels, columns=a.columns)
-        case Dense():
-            return Dense(s * a.a)
-        case Diagonal():
-            return Diagonal(s * a.d)
-        case Sparse():
-            return Sparse(s * a.csr)
-        case LowRank():
-            return LowRank(s * a.left, a.right)
+        case BlockDiagonal():
+            return BlockDiagonal(tuple(scale(block, s) for block in a.blocks))
         case Kronecker():
             return Kronecker((scale(a.factors[0], s), *a.factors[1:]))
         case Sum():
@@ -91,9 +90,27 @@ def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:  # noqa: C901  one l
             return Product(scale(a.left, s), a.right)
         case Hadamard():
             return Hadamard(a.mask, LowRank(s * a.low_rank.left, a.low_rank.right))
-        case Scaled():
-            return Scaled(a.matrix, s * a.factor)
     return Scaled(a, s)
+
+
+# The generator that a structure is linear in; the entries of those in `_TABLES` are entries of that generator.
+_LINEAR_IN: dict[type, str] = {
+    Toeplitz: "offsets",
+    Band: "offsets",
+    Buckets: "values",
+    Hypercube: "values",
+    Dense: "a",
+    Diagonal: "d",
+    Sparse: "csr",
+    LowRank: "left",
+    Scaled: "factor",
+}
+_TABLES = (Toeplitz, Buckets, Hypercube, Dense)
+
+
+def _changed(a: StructuredMatrix, name: str, value: Any) -> StructuredMatrix:
+    """The same structure with another generator."""
+    return dataclasses.replace(a, **{name: value})
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
@@ -102,11 +119,9 @@ def scale(a: StructuredMatrix, s: Any) -> StructuredMatrix:  # noqa: C901  one l
 def _add_scalar(a: StructuredMatrix, s: Any) -> StructuredMatrix:
     if s == 0:
         return a
-    match a:
-        case Toeplitz():  # f(i - j) + s
-            return Toeplitz(a.offsets + s, levels=a.levels, columns=a.columns)
-        case Dense():
-            return Dense(a.a + s)
+    if isinstance(a, _TABLES):
+        name = _LINEAR_IN[type(a)]
+        return _changed(a, name, getattr(a, name) + s)
     like = next((x for x in a._leaves() if hasattr(x, "dtype")), None)
     m, n = a.shape[-2:]
     return add(a, constant(m, n, s, like))
@@ -130,6 +145,21 @@ def _toeplitz_sum(a: Any, b: Any) -> StructuredMatrix | None:
     if not _same_grids(a, b):
         return None
     return Toeplitz(a.offsets + b.offsets, levels=a.levels, columns=a.columns)
+
+
+def _band_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """Tables add where both bands reach equally far."""
+    return Band(a.offsets + b.offsets, a.n, upper=a.upper) if _same_bands(a, b) else None
+
+
+def _bucket_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """Values add, bucket by bucket, where the buckets are the same."""
+    return Buckets(a.values + b.values, a.edges, a.n, order=a.order) if _same_buckets(a, b) else None
+
+
+def _block_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """Blocks add where both lie at the same places."""
+    return BlockDiagonal(_in_pairs(add, a.blocks, b.blocks)) if a.block_shapes == b.block_shapes else None
 
 
 def _low_rank_sum(a: Any, b: Any) -> StructuredMatrix | None:
@@ -202,10 +232,45 @@ def _kronecker_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     """(A (x) B) * (C (x) D) = (A * C) (x) (B * D), where the grids are equal and every pair of factors has a rule."""
     if (a.row_grid, a.column_grid) != (b.row_grid, b.column_grid):
         return None
-    try:
-        return Kronecker(tuple(elementwise(x, y) for x, y in zip(a.factors, b.factors, strict=True)))
-    except TypeError:
+    factors = _in_pairs(elementwise, a.factors, b.factors)
+    return None if factors is None else Kronecker(factors)
+
+
+def _band_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Zero entries stay zero: f(i - j) g(i - j) inside the band, for whatever depends on i - j only."""
+    if not _is_stationary(b):
         return None
+    a, b = _widened(a.trimmed, b)
+    xp = arrays.namespace(a.offsets)
+    s = xp.arange(-a.above, a.below + 1)
+    inside = (s > -a.n) & (s < a.n)
+    s = xp.where(inside, s, xp.zeros_like(s))
+    table = b._placed(a.offsets)._at(xp.where(s > 0, s, 0 * s), xp.where(s < 0, -s, 0 * s))
+    return Band(a.offsets * arrays.cast_precision(table, arrays.precision(a.offsets)), a.n, upper=a.above)
+
+
+def _bucket_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Values multiply, bucket by bucket, where the buckets are the same."""
+    return Buckets(a.values * b.values, a.edges, a.n, order=a.order) if _same_buckets(a, b) else None
+
+
+def _bucket_toeplitz(a: Any, b: Any) -> StructuredMatrix | None:
+    """Buckets are a Toeplitz matrix."""
+    return elementwise(a.toeplitz, b) if _is_stationary(b) else None
+
+
+def _block_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Blocks multiply where both lie at the same places and every pair of blocks has a rule."""
+    blocks = _in_pairs(elementwise, a.blocks, b.blocks) if a.block_shapes == b.block_shapes else None
+    return None if blocks is None else BlockDiagonal(blocks)
+
+
+def _bordered_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """Borders of one width multiply, masks multiply, ones stay."""
+    mask = _in_pairs(elementwise, (a.mask,), (b.mask,)) if a.count == b.count else None
+    if mask is None:
+        return None
+    return Bordered(mask[0], a.count, a.value * b.value)
 
 
 def _hadamard_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
@@ -246,7 +311,14 @@ def _kronecker_product(a: Any, b: Any) -> StructuredMatrix | None:
     """(A (x) B)(C (x) D) = (A C) (x) (B D), where the grids between them are equal."""
     if a.column_grid != b.row_grid:
         return None
-    return Kronecker(tuple(multiply(x, y) for x, y in zip(a.factors, b.factors, strict=True)))
+    return Kronecker(_in_pairs(multiply, a.factors, b.factors))
+
+
+def _block_product(a: Any, b: Any) -> StructuredMatrix | None:
+    """diag(A, B) diag(C, D) = diag(A C, B D), where the inner sizes of every pair are equal."""
+    if [n for _, n in a.block_shapes] != [m for m, _ in b.block_shapes]:
+        return None
+    return BlockDiagonal(_in_pairs(multiply, a.blocks, b.blocks))
 
 
 def _product_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
@@ -256,6 +328,10 @@ def _product_low_rank(a: Any, b: Any) -> StructuredMatrix | None:
 
 _SUMS: tuple[tuple[type, type, Rule], ...] = (
     (Toeplitz, Toeplitz, _toeplitz_sum),
+    (Hypercube, Hypercube, lambda a, b: Hypercube(a.values + b.values)),  # values add, distance by distance
+    (Band, Band, _band_sum),
+    (Buckets, Buckets, _bucket_sum),
+    (BlockDiagonal, BlockDiagonal, _block_sum),
     (LowRank, LowRank, _low_rank_sum),
     (Dense, Dense, lambda a, b: Dense(a.a + b.a)),  # entries add
     (Diagonal, Diagonal, lambda a, b: Diagonal(a.d + b.d)),  # diagonals add
@@ -267,10 +343,17 @@ _HADAMARD: tuple[tuple[type, type, Rule], ...] = (
     (Diagonal, StructuredMatrix, _diagonal_hadamard),
     (Dense, StructuredMatrix, _dense_hadamard),
     (Sparse, StructuredMatrix, _sparse_hadamard),
+    (Band, StructuredMatrix, _band_hadamard),
+    (Buckets, Buckets, _bucket_hadamard),
+    (Buckets, Toeplitz, _bucket_toeplitz),
+    (Buckets, Causal, _bucket_toeplitz),
     (Toeplitz, Toeplitz, _toeplitz_hadamard),
     (Causal, Toeplitz, _causal_toeplitz),
     (Causal, Causal, _causal_hadamard),
+    (Hypercube, Hypercube, lambda a, b: Hypercube(a.values * b.values)),  # values multiply, distance by distance
     (Kronecker, Kronecker, _kronecker_hadamard),
+    (BlockDiagonal, BlockDiagonal, _block_hadamard),
+    (Bordered, Bordered, _bordered_hadamard),
     (LowRank, LowRank, _low_rank_hadamard),
     (Hadamard, LowRank, _hadamard_low_rank),
     (StructuredMatrix, LowRank, _mask_low_rank),
@@ -283,6 +366,7 @@ _PRODUCTS: tuple[tuple[type, type, Rule], ...] = (
     (Identity, StructuredMatrix, lambda _, b: b),  # I B = B
     (StructuredMatrix, Identity, lambda a, _: a),  # A I = A
     (Kronecker, Kronecker, _kronecker_product),
+    (BlockDiagonal, BlockDiagonal, _block_product),
     (Dense, Dense, lambda a, b: Dense(a.a @ b.a)),  # the definition
     (Diagonal, Diagonal, lambda a, b: Diagonal(a.d * b.d)),  # diagonals multiply
     (Diagonal, Dense, lambda a, b: Dense(a.d[..., :, None] * b.a)),  # rows are scaled
@@ -301,6 +385,14 @@ def _first(rules: tuple[tuple[type, type, Rule], ...], a: Any, b: Any) -> Struct
         if isinstance(a, left) and isinstance(b, right) and (result := rule(a, b)) is not None:
             return result
     return None
+
+
+def _in_pairs(rule: Callable[[Any, Any], StructuredMatrix], a: Any, b: Any) -> Any:
+    """A rule applied to the parts of two matrices, or None if a pair has none."""
+    try:
+        return tuple(rule(x, y) for x, y in zip(a, b, strict=True))
+    except TypeError:
+        return None
 
 
 def _is_scalar(b: Any) -> bool:
@@ -351,6 +443,22 @@ def _not_a_matrix(b: Any, operator: str) -> str:
             "for a diagonal (n,)"
         )
     return f"unsupported operand for {operator} with a structured matrix: {kind}; use a scalar or a structured matrix"
+
+
+def _same_bands(a: Band, b: Band) -> bool:
+    return a.above == b.above and a.below == b.below
+
+
+def _same_buckets(a: Buckets, b: Buckets) -> bool:
+    return (a.edges, a.order, a.values.shape[-1]) == (b.edges, b.order, b.values.shape[-1])
+
+
+def _is_stationary(b: StructuredMatrix) -> bool:
+    """Whether a square matrix of at least one row depends on i - j only, and its entries are at hand."""
+    if 0 in b.shape[-2:]:
+        return False
+    one_level = isinstance(b, Toeplitz) and b.levels == 1 and b.row_grid == b.column_grid
+    return one_level or isinstance(b, Band | Buckets) or (isinstance(b, Causal) and b.is_constant)
 
 
 def _same_grids(a: Toeplitz, b: Toeplitz) -> bool:

@@ -17,6 +17,7 @@ from structmask.backends import arrays
 from structmask.linalg.convergence import ConvergenceWarning
 
 _POINTS = 1 << 15  # samples beyond which a function is too rough for a polynomial
+_NOISE = 1e-6  # coefficients that stop falling are rounding below this size, and unresolved oscillation above it
 _ROUNDING = 20 * arrays.unit_roundoff("float64")
 
 
@@ -33,20 +34,21 @@ def chebyshev_series(f: Callable[..., Any], interval: tuple[float, float], tol: 
     The samples suffice when the last third of the coefficients sums to less than tol / 2; of the others, those that sum
     to another tol / 2 are dropped. Warns with `ConvergenceWarning` where 32768 points, or double precision, do not do.
     """
-    count, tail = 16, np.inf
+    count, tail = 8, np.inf
     while True:
+        count, before = 2 * count, tail
         coefficients = chebyshev_coefficients(f, interval, count)
         size = np.abs(coefficients).reshape(-1, count)
         scale = float(size.sum(axis=1).max())
         goal = max(tol, _ROUNDING * scale) / 2
         tail = float(size[:, -(count // 3) :].sum(axis=1).max())
-        if tail <= goal or count >= _POINTS:
+        is_noise = before / 2 <= tail <= _NOISE * scale  # the values of f have no more digits
+        if tail <= goal or is_noise or count >= _POINTS:
             break
-        count *= 2
     sums = np.cumsum(size[:, ::-1], axis=1)[:, ::-1].max(axis=0)  # sums[k] = |c_k| + |c_k+1| + ...
     kept = max(2, int(np.count_nonzero(sums > goal)))
     dropped = float(sums[kept]) if kept < count else 0.0
-    _warn_if_missed(tol, tail, scale, kept - 1)
+    _warn_if_missed(interval, tol, tail, scale, kept - 1)
     return Series(coefficients[..., :kept], tail + dropped)
 
 
@@ -59,7 +61,8 @@ def chebyshev_coefficients(f: Callable[..., Any], interval: tuple[float, float],
         If f does not return one finite value a point.
     """
     low, high = interval
-    points = (high + low) / 2 + (high - low) / 2 * np.cos((np.arange(count) + 0.5) * np.pi / count)
+    half_angles = (np.arange(count) + 0.5) * (np.pi / (2 * count))
+    points = low * np.sin(half_angles) ** 2 + high * np.cos(half_angles) ** 2  # accurate beside an end at zero
     values = arrays.as_array(f(points), "the value of f")
     if values.ndim == 0:
         values = np.full(count, values)
@@ -78,11 +81,12 @@ def chebyshev_coefficients(f: Callable[..., Any], interval: tuple[float, float],
     return coefficients
 
 
-def _warn_if_missed(tol: float, tail: float, scale: float, degree: int) -> None:
+def _warn_if_missed(interval: tuple[float, float], tol: float, tail: float, scale: float, degree: int) -> None:
     if tail > max(tol, _ROUNDING * scale):
         msg = (
-            f"matrix_function: a polynomial of degree {degree} misses tol={tol:.1e} by far: its last coefficients sum to "
-            f"{tail:.1e}; f is not smooth on the interval: raise tol, or narrow the interval to where it is"
+            f"matrix_function: a polynomial of degree {degree} misses tol={tol:.1e}: its last coefficients sum to "
+            f"{tail:.1e}, since f is not smooth on [{interval[0]:.6g}, {interval[1]:.6g}] or has no more digits; "
+            "raise tol or narrow the interval"
         )
     elif tol < _ROUNDING * scale * (1 + degree):
         msg = (

@@ -55,7 +55,8 @@ class Circulant:
         if self.has_kernel and kernels.numba_runs(self.offsets, X) and not self._is_lone_column(X):
             return self.kernel.product(X)
         xp, step = arrays.namespace(X), self._block(X)
-        blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
+        with kernels.transform_threads(X):
+            blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
 
     def _is_lone_column(self, X: Array) -> bool:
@@ -73,9 +74,10 @@ class Circulant:
             return self.kernel.correlation(G, X)
         total, step = None, self._block(X)
         G, X = arrays.as_same_kind(G, X)
-        for a, b in arrays.blocks(X.shape[-1], step):
-            part = _standard.circulant_correlation(G[..., a:b], X[..., a:b], self.columns, self.rows, self.lengths)
-            total = part if total is None else total + part
+        with kernels.transform_threads(X):
+            for a, b in arrays.blocks(X.shape[-1], step):
+                part = _standard.circulant_correlation(G[..., a:b], X[..., a:b], self.columns, self.rows, self.lengths)
+                total = part if total is None else total + part
         return total
 
     def _block(self, X: Array) -> int:

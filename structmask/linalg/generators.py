@@ -114,9 +114,21 @@ class Generated:
         memory = self.__dict__.setdefault("_copies", {})
         if (width, target) not in memory:
             self._check_home(target)
-            memory[width, target] = self._map(lambda x: _placed_leaf(x, width, target))
+            memory[width, target] = self._place(width, target)
         copy: Self = memory[width, target]
         return copy
+
+    def _place(self, width: str, target: str) -> Self:
+        """The structure with its generators cast and moved; one that needs them exact in double leaves the cast out."""
+
+        def placed(value: Any) -> Any:
+            if isinstance(value, Generated):
+                return value._place(width, target)
+            if isinstance(value, tuple):
+                return tuple(map(placed, value))
+            return arrays.cast_precision(arrays.move(value, target), width) if hasattr(value, "dtype") else value
+
+        return dataclasses.replace(self, **{name: placed(value) for name, value in self._generators()})
 
     def _settled(self) -> Self:
         """The matrix where the backend in force wants it."""
@@ -149,10 +161,6 @@ def _is_leaf(value: Any) -> bool:
 
 def _is_matrices(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) > 0 and all(isinstance(x, Generated) for x in value)
-
-
-def _placed_leaf(x: Any, width: str, target: str) -> Any:
-    return arrays.cast_precision(arrays.move(x, target), width) if hasattr(x, "dtype") else x
 
 
 def _conjugated(x: Array) -> Array:

@@ -10,24 +10,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg import hadamard_methods as methods
+from structmask.linalg import hadamard_parts as parts
+from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
-from structmask.linalg.composite import Scaled, Sum
 from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, acting_backend, make_plan
-from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of, rows_at_risk
+from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
 from structmask.linalg.toeplitz import Toeplitz
 
-METHODS = ("auto", "dense", "stream", "fused", "scan", "sparse", "low_rank", "diagonal", "terms")
+METHODS = (
+    "auto",
+    "dense",
+    "stream",
+    "fused",
+    "scan",
+    "sparse",
+    "low_rank",
+    "diagonal",
+    "terms",
+    "blocks",
+    "border",
+    "band",
+    "toeplitz",
+)
 
 _TRANSFORMS = ("stream", "fused")  # methods whose rounding is that of the mask's own product
 
@@ -109,11 +125,13 @@ def masked_product(
         Whether "auto" keeps the row sums accurate too.
     """
     mask, kind = mask._placed(X), Kind.of(F, G, X)
-    if method != "auto":
-        return _run(_checked(method, mask, kind), mask, F, G, X, with_mass=with_mass)
-    chosen = _chosen(mask, Sizes.of(mask, F, G, X), kind)
-    rounding = rounding_of(mask, arrays.unit_roundoff(kind.precision)) if chosen in _TRANSFORMS else Rounding()
+    chosen = _chosen(mask, Sizes.of(mask, F, G, X), kind) if method == "auto" else _checked(method, mask, kind)
+    multiplies = chosen in _TRANSFORMS or (chosen == "dense" and not mask.has_entries)
+    rounding = rounding_of(mask, arrays.unit_roundoff(kind.precision)) if multiplies else Rounding()
     if rounding.is_local or kind.sparse:
+        return _run(chosen, mask, F, G, X, with_mass=with_mass)
+    F, G = balanced(F, G)
+    if method != "auto":
         return _run(chosen, mask, F, G, X, with_mass=with_mass)
     return _guarded(chosen, mask, F, G, X, rounding, with_mass=with_mass)
 
@@ -125,6 +143,9 @@ def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     onto the mask's generators a few features at a time. O(n (r + k)) memory.
     """
     mask, kind = mask._placed(X), Kind.of(F, G, X)
+    if own := parts.PULLBACKS.get(type(mask)):
+        gradients: tuple[Gradients, Array, Array] = own(mask, F, G, P, X, masked_pullback)
+        return gradients
     if (
         isinstance(mask, Toeplitz)
         and _chosen(mask, Sizes.of(mask, F, G, X), kind) == "fused"
@@ -159,6 +180,8 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     mask = mask._placed(X)
     if not any(True for _ in mask._leaves()):
         return {}
+    if isinstance(mask, Band):
+        return parts.band_gradient(mask, F, G, P, X)
     step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
     total: Gradients | None = None
     for a, b in arrays.blocks(sizes.r, step):
@@ -196,13 +219,13 @@ def applicable(mask: StructuredMatrix, kind: Kind) -> tuple[str, ...]:
     """Names of the methods that apply to a mask and operands of this kind."""
     if kind.sparse:
         return ("stream",)
-    own = {Causal: "scan", Sparse: "sparse", Diagonal: "diagonal", Sum: "terms", Scaled: "terms"}
+    own = {Causal: "scan", Sparse: "sparse", Diagonal: "diagonal"}
     extra = own.get(type(mask))
     if isinstance(mask, LowRank) and not mask.has_sparse_factors:
         extra = "low_rank"
     if isinstance(mask, Toeplitz) and kind.real and mask._circulant.has_kernel:
         extra = "fused"
-    return ("dense", "stream") if extra is None else ("dense", "stream", extra)
+    return ("dense", "stream", *parts.METHODS.get(type(mask), () if extra is None else (extra,)))
 
 
 def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:
@@ -223,13 +246,13 @@ def _chosen(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> str:
 
 
 def _work(method: str, mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Work:
-    if method != "terms":
-        work: Work = getattr(methods, f"{method}_work")(mask, sizes)
-        return work
-    total = Work()
-    for term in _terms(mask):
-        total = total + plan(term, sizes, kind).steps[0].work
-    return total
+    if method in parts.NAMES:
+        of_parts: Work = getattr(parts, f"{method}_work")(
+            mask, sizes, lambda part, s: plan(part, s, kind).steps[0].work
+        )
+        return of_parts
+    work: Work = getattr(methods, f"{method}_work")(mask, sizes)
+    return work
 
 
 def _checked(method: str, mask: StructuredMatrix, kind: Kind) -> str:
@@ -243,23 +266,13 @@ def _checked(method: str, mask: StructuredMatrix, kind: Kind) -> str:
     return method
 
 
-def _terms(mask: StructuredMatrix) -> tuple[StructuredMatrix, ...]:
-    return mask.terms if isinstance(mask, Sum) else (mask.matrix,) if isinstance(mask, Scaled) else ()
-
-
 def _run(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
-    if method == "terms":
-        return _run_terms(mask, F, G, X, with_mass=with_mass)
-    result: Result = getattr(methods, method)(mask, F, G, X)
+    result: Result
+    if method in parts.NAMES:
+        result = getattr(parts, method)(mask, F, G, X, partial(masked_product, with_mass=with_mass))
+    else:
+        result = getattr(methods, method)(mask, F, G, X)
     return result
-
-
-def _run_terms(mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
-    """The elementwise product distributes over sums: every term by its own best method."""
-    (Y, mass), *others = (masked_product(term, F, G, X, with_mass=with_mass) for term in _terms(mask))
-    for more, mass_more in others:
-        Y, mass = Y + more, mass + mass_more
-    return (mask.factor * Y, mask.factor * mass) if isinstance(mask, Scaled) else (Y, mass)
 
 
 # --- accuracy row by row ----------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.block import Bordered
 from structmask.linalg.causal import Causal
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.low_rank import LowRank
@@ -48,19 +49,37 @@ class Sizes:
 
 def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """Blocks of rows, accurate row by row; O(m n (r + k)) operations, O(block) memory."""
-    if isinstance(mask, Toeplitz | Dense) and kernels.numba_runs(F, G, X, _table(mask)):
-        if isinstance(mask, Dense):
-            result: Result = kernels.dense_array(mask.a, F, G, X)
-        else:
-            result = kernels.dense_toeplitz(mask.gather_form, mask.shape[:-2], F, G, X)
-        return result
+    if _has_tiles(mask, F, G, X):
+        return _tiles(mask, F, G, X)
     if mask.has_entries:
         return dense_rows(mask, F, G, X, arrays.namespace(X).arange(F.shape[-2]))
     return _dense_columns(mask, F, G, X)
 
 
+def _has_tiles(mask: StructuredMatrix, *operands: Array) -> bool:
+    """Whether the mask is an array or gathered from a table, and kernels take it."""
+    gathered = isinstance(mask.mask, Toeplitz) if isinstance(mask, Bordered) else isinstance(mask, Toeplitz | Dense)
+    return gathered and kernels.numba_runs(*operands, *(x for x in mask._leaves() if not isinstance(x, float)))
+
+
+def _tiles(mask: Any, F: Array, G: Array, X: Array, rows: Array | None = None) -> Result:
+    """Tiles in cache, the mask read as they go; all its rows, or those at given indices."""
+    result: Result
+    if isinstance(mask, Dense):
+        result = kernels.dense_array(mask.a, F, G, X)
+        return result
+    if isinstance(mask, Bordered):
+        G, X = mask.rotated(G), mask.rotated(X)
+    table, positions, columns, run = mask.gather_form
+    chosen = positions if rows is None else positions[rows]
+    result = kernels.dense_toeplitz((table, chosen, columns, run), mask.shape[:-2], F, G, X)
+    return result
+
+
 def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array) -> Result:
     """The rows of the product at given indices, F holding the features of these rows; one block after the other."""
+    if not isinstance(mask, Dense) and _has_tiles(mask, F, G, X):
+        return _tiles(mask, F, G, X, rows)
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     scratch = max(1.0, mask._entry_bytes / 50) * max(1, sizes.heads * sizes.n)
     columns, step = xp.arange(sizes.n), max(1, int(arrays.block_entries(X) / scratch))
@@ -105,10 +124,6 @@ def _dense_columns(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Resu
         block = mask._columns(xp.arange(a, b), X)
         Y = Y + _product(F @ xp.matrix_transpose(G[..., a:b, :]), block) @ V[..., a:b, :]
     return Y[..., :-1], Y[..., -1]
-
-
-def _table(mask: Toeplitz | Dense) -> Array:
-    return mask.a if isinstance(mask, Dense) else mask.offsets
 
 
 # --- stream: the central lemma, a few features at a time --------------------------------------------------------------
@@ -197,7 +212,7 @@ def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
         return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(
             1, s.heads / max(1, math.prod(mask.shape[:-2]))
         )
-    if isinstance(mask, Toeplitz | Dense) and kernels.numba_runs(_table(mask)):  # tiles read the mask as they go
+    if _has_tiles(mask):  # tiles read the mask as they go
         return Work(gemm=2 * area * (s.r + s.k + 30), calls=2)
     return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=4)
 

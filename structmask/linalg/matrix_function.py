@@ -41,7 +41,7 @@ class MatrixFunction(StructuredMatrix):
     Parameters
     ----------
     matrix : StructuredMatrix (..., n, n)
-        Hermitian, with all eigenvalues in the interval. (Gradients are those of the polynomial for any perturbation.)
+        Hermitian, with all eigenvalues in the interval. Gradients are those of the polynomial, for any perturbation.
     coefficients : array (..., K + 1)
         Chebyshev coefficients c_0 ... c_K, K >= 1. Leading axes are a batch: several functions from one recurrence.
     interval : (float, float)
@@ -89,7 +89,7 @@ class MatrixFunction(StructuredMatrix):
         return Y
 
     def _scaled(self, A: StructuredMatrix, X: Array, factor: float = 1.0) -> Array:
-        """factor B X."""
+        """A multiple of B X."""
         low, high = self.interval
         return (2 * factor / (high - low)) * A._product(X) - (factor * (high + low) / (high - low)) * X
 
@@ -228,9 +228,7 @@ def matrix_function(
     size = float(np.abs(series.coefficients).sum(axis=-1).max())
     shift = max(1.0, abs(ends[0] + ends[1]) / (ends[1] - ends[0]))
     rounding = 20 * arrays.unit_roundoff(arrays.precision(a)) * (1 + p.degree * shift) * size
-    return MatrixFunction(
-        a, p.coefficients, interval=ends, accuracy=Accuracy(math.nan, series.error + rounding)
-    )
+    return MatrixFunction(a, p.coefficients, interval=ends, accuracy=Accuracy(math.nan, series.error + rounding))
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -293,8 +291,8 @@ def _check_spectrum(p: MatrixFunction) -> None:
     xp = arrays.namespace(T)
     if not float(xp.max(xp.sum(xp.abs(T) ** 2, axis=-2))) <= limit**2:
         msg = (
-            f"the interval [{p.interval[0]:.6g}, {p.interval[1]:.6g}] does not hold all eigenvalues of {p.matrix!r}: the "
-            "Chebyshev recurrence grows; widen it, or leave it out"
+            f"the interval [{p.interval[0]:.6g}, {p.interval[1]:.6g}] does not hold all eigenvalues of {p.matrix!r}: "
+            "the Chebyshev recurrence grows; widen it, or leave it out"
         )
         raise ValueError(msg)
 

@@ -1,8 +1,8 @@
 """What a structure tells about its spectrum without forming the matrix: symmetry, norm, and where eigenvalues lie.
 
 Entries are polynomials with non-negative coefficients in the generators, so that the same structure with absolute
-generators, the *majorant*, bounds them entry by entry: row and column sums of |M| cost one product each. A structure that is no such polynomial
-has a method `_norm_bound` of its own.
+generators, the *majorant*, bounds them entry by entry: row and column sums of |M| cost one product each. A structure
+that is no such polynomial has a method `_norm_bound` of its own.
 """
 
 from __future__ import annotations
@@ -93,14 +93,13 @@ def _circulant_hull(matrix: Toeplitz) -> Interval:
 
 
 def _gershgorin(matrix: StructuredMatrix) -> Interval:
-    """Gershgorin's theorem for the Hermitian part: centres Re m_ii, radii the mean of row and column sums without it."""
+    """Gershgorin's theorem for the Hermitian part: centres Re m_ii, radii the majorant's sums without its diagonal."""
     if 0 in matrix.shape:
         return 0.0, 0.0
     rows, columns = _sums(matrix)
     xp = arrays.namespace(rows)
-    diagonal = arrays.cast_precision(matrix.diagonal(), "float64")
-    center = xp.real(diagonal) if arrays.is_complex(diagonal) else diagonal
-    radius = (rows + columns) / 2 - xp.abs(diagonal)
+    center, own = (arrays.cast_precision(a.diagonal(), "float64") for a in (matrix, matrix._map(abs)))
+    center, radius = xp.real(center) if arrays.is_complex(center) else center, (rows + columns) / 2 - own
     return float(xp.min(center - radius)), float(xp.max(center + radius))
 
 

@@ -22,7 +22,8 @@ from structmask import (
 
 torch = pytest.importorskip("torch")
 
-from structmask.adapters import torch as adapter  # noqa: E402  torch is optional
+from structmask.adapters import _tensors  # noqa: E402  torch is optional
+from structmask.adapters import torch as adapter  # noqa: E402
 from structmask.adapters.torch import as_module, masked_attention, matmul  # noqa: E402
 
 N = 6
@@ -413,7 +414,7 @@ def test_other_devices_and_backends_are_refused(monkeypatch):
         masked_attention(q, k, v.to("meta"))
     with pytest.raises(BackendError, match="x is on meta"):
         matmul(Causal(4), v.to("meta"))
-    monkeypatch.setattr(adapter, "get_backend", lambda: "cupy")
+    monkeypatch.setattr(_tensors, "get_backend", lambda: "cupy")
     with pytest.raises(BackendError, match=r"do not go to the backend 'cupy'.*use_backend\('auto'\)"):
         masked_attention(q, k, v)
 

@@ -70,21 +70,27 @@ def _new_scratch(F, X):
 
 @njit(nogil=True, cache=True)
 def _set_mask(decay, first, count, upper, work):
-    """Decay products in the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row."""
-    mask, carry, n = work.mask, work.carry, decay.size
+    """Decay products in the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row.
+
+    The decays are in double precision and so are the products that ``carry`` takes from chunk to chunk: a decay rounded
+    to single precision would be off by as many roundings as it has steps.
+    """
+    mask, carry, n, number = work.mask, work.carry, decay.size, work.mask.dtype.type
     mask[:] = 0
     for s in range(count):
         i = count - 1 - s if upper else s
         here, before = i * CHUNK, (i + 1) * CHUNK if upper else (i - 1) * CHUNK
         if s > 0:
             factor = decay[first + i + 1] if upper else decay[first + i]
-            scale_row(mask, before, mask, here, CHUNK, factor)
+            scale_row(mask, before, mask, here, CHUNK, number(factor))
         mask[here + i] = 1
     edge = first + count if upper else first
-    entry = decay[edge] if 0 < edge < n else decay.dtype.type(1)
-    column = count - 1 if upper else 0
-    for i in range(count):
-        carry[i] = entry * mask[i * CHUNK + column]
+    product = decay[edge] if 0 < edge < n else 1.0
+    for s in range(count):
+        i = count - 1 - s if upper else s
+        if s > 0:
+            product *= decay[first + i + 1] if upper else decay[first + i]
+        carry[i] = number(product)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -191,11 +197,11 @@ def _prefix(heads, n, decay, upper, groups, states):
         h, g = task // groups, task % groups
         if g == 0 or g + 1 == groups:
             continue
-        rates, factor = decay[h if decay.shape[0] > 1 else 0], decay.dtype.type(1)
+        rates, factor = decay[h if decay.shape[0] > 1 else 0], 1.0
         for c in range(_group(chunks, groups, g) * CHUNK, _group(chunks, groups, g + 1) * CHUNK):
             factor *= rates[chunks * CHUNK - c] if upper else rates[c]
         for i in range(task * size, (task + 1) * size):
-            states[i + size] += factor * states[i]
+            states[i + size] += states.dtype.type(factor) * states[i]
 
 
 @njit(nogil=True, cache=True, parallel=True)
@@ -228,7 +234,7 @@ def causal_hadamard(
     X : (heads, n, k) array
         Operand.
     decay : (1 or heads, n) array
-        Factors of the mask; ``decay[:, 0]`` is not used.
+        Factors of the mask, taken in double precision; ``decay[:, 0]`` is not used.
     upper : bool
         Whether the mask is transposed.
 
@@ -236,8 +242,9 @@ def causal_hadamard(
     -------
     Y : (heads, n, k) array
     mass : (heads, n) array
-        Both in the precision of the arguments, which are C-contiguous and of one dtype, float32 or float64.
+        Both in the precision of F, G and X, which are C-contiguous and of one dtype, float32 or float64.
     """
+    decay = np.ascontiguousarray(decay, np.float64)
     heads, n, rank = F.shape
     k = X.shape[2]
     Y, mass = np.empty((heads, n, k), F.dtype), np.empty((heads, n), F.dtype)

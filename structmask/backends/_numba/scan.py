@@ -50,7 +50,7 @@ def linear_scan(X: np.ndarray, decay: np.ndarray, upper: bool) -> np.ndarray:
     X : (batch, n, k) array
         Operand, C-contiguous, real or complex.
     decay : (1 or batch, n) array
-        Of the same dtype; ``decay[:, 0]`` is not used.
+        Real if X is, taken in double precision; ``decay[:, 0]`` is not used.
     upper : bool
         Whether the recurrence is transposed.
 
@@ -58,6 +58,7 @@ def linear_scan(X: np.ndarray, decay: np.ndarray, upper: bool) -> np.ndarray:
     -------
     (batch, n, k) array
     """
+    decay = np.ascontiguousarray(decay, np.complex128 if np.iscomplexobj(X) else np.float64)
     batch, _, k = X.shape
     Y = np.empty_like(X)
     if X.size == 0:

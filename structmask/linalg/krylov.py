@@ -1,0 +1,184 @@
+"""Krylov methods for A X = B with many right-hand sides and batches at once; each returns an approximation of X.
+
+    x_j in span {r, A r, A^2 r, ...}: least energy norm of the error (conjugate gradients), least residual (the others)
+
+A and P (approximately its inverse) are functions of blocks (..., n, k). A column stops when its residual is below its
+share `tol` of `scale`, or when it meets a number that a positive definite matrix or preconditioner could not give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, gmres
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+
+Block: TypeAlias = Callable[[Array], Array]
+Method: TypeAlias = Callable[[Block, Block, Array, Array, float, "Watch"], Array]
+
+_PATIENCE = 500  # iterations without progress after which a method gives up
+_PROGRESS = 0.99  # of the smallest residual so far
+_GROWTH = 1e8  # of a residual: no correct digit of the solution would be left
+_RESTARTS = (50, 1000)  # vectors that GMRES keeps at first, and when that gets nowhere
+_SCRATCH = 1 << 25  # numbers that they may take, if ten fit
+
+
+class Watch:
+    """Counts iterations, tells a callback, and notices when nothing moves any more."""
+
+    def __init__(self, callback: Callable[[int, float], object] | None, limit: int) -> None:
+        self.callback, self.limit, self.iterations = callback, limit, 0
+        self.start()
+
+    def start(self) -> None:
+        """A new method begins: its progress counts from here."""
+        self._best, self._since = math.inf, self.iterations
+
+    def __call__(self, residual: float) -> None:
+        self.iterations += 1
+        if self.callback is not None:
+            self.callback(self.iterations, residual)
+        if residual < _PROGRESS * self._best:
+            self._best, self._since = residual, self.iterations
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to give up."""
+        return self.iterations >= self.limit or self.iterations - self._since >= _PATIENCE
+
+
+def norms(R: Array) -> Array:
+    """2-norms (..., 1, k) of columns."""
+    xp = arrays.namespace(R)
+    return xp.sqrt(xp.sum(xp.abs(R) ** 2, axis=-2, keepdims=True))
+
+
+def largest_ratio(p: Array, q: Array, where: Array) -> float:
+    """Largest p / q over a mask; zero where it is empty."""
+    xp = arrays.namespace(p)
+    return float(xp.max(_ratio(p, q, where)))
+
+
+def conjugate_gradients(A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch) -> Array:
+    """Hestenes and Stiefel's method, for Hermitian positive definite A and P. Five blocks of memory."""
+    xp = arrays.namespace(R)
+    X, Z = xp.zeros_like(R), P(R)
+    D, rho = Z, _inner(R, Z)
+    active = (norms(R) > tol * scale) & (rho > 0)
+    while xp.any(active) and not watch.is_over:
+        Q = A(D)
+        curvature = _inner(D, Q)
+        active = active & (curvature > 0)
+        if not xp.any(active):
+            break
+        step = _ratio(rho, curvature, active)
+        X, R = X + step * D, R - step * Q
+        Z = P(R)
+        rho, before = _inner(R, Z), rho
+        size = norms(R)
+        watch(largest_ratio(size, scale, active))
+        active = active & (size > tol * scale) & (size < _GROWTH * scale) & (rho > 0)
+        D = Z + _ratio(rho, before, active) * D
+    return X
+
+
+def minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch) -> Array:
+    """Paige and Saunders's method (MINRES), for Hermitian A and positive definite P. Ten blocks of memory.
+
+    Lanczos's recurrence makes z_1, z_2, ... from Z = P V, orthonormal in the inner product of P^-1, in which A P is a
+    tridiagonal matrix; Givens rotations (c, s) make that triangular, and D are the directions that they give. The
+    residual itself is updated through Q = A D.
+    """
+    xp = arrays.namespace(R)
+    X = V_0 = D = D_0 = Q = Q_0 = xp.zeros_like(R)
+    V, Z = R, P(R)
+    gamma = _root(_inner(Z, V))
+    one = xp.ones_like(gamma)
+    eta, gamma_0, c, c_0, s, s_0 = gamma, one, one, one, 0 * one, 0 * one
+    active = (norms(R) > tol * scale) & (gamma > 0)
+    while xp.any(active) and not watch.is_over:
+        Z = _ratio(one, gamma, active) * Z
+        Y = A(Z)
+        delta = _inner(Z, Y)
+        V, V_0 = Y - _ratio(delta, gamma, active) * V - _ratio(gamma, gamma_0, active) * V_0, V
+        P_V = P(V)
+        following = _root(_inner(P_V, V))
+        first, second, third = c * delta - c_0 * s * gamma, s * delta + c_0 * c * gamma, s_0 * gamma
+        length = xp.sqrt(first**2 + following**2)
+        active = active & (length > 0)
+        inverse = _ratio(one, length, active)
+        c, c_0, s, s_0 = first * inverse, c, following * inverse, s
+        D, D_0 = inverse * (Z - third * D_0 - second * D), D
+        Q, Q_0 = inverse * (Y - third * Q_0 - second * Q), Q
+        X, R, eta = X + c * eta * D, R - c * eta * Q, -s * eta
+        size = norms(R)
+        watch(largest_ratio(size, scale, active))
+        active = active & (size > tol * scale) & (following > 0)
+        Z, gamma, gamma_0 = P_V, following, gamma
+    return X
+
+
+def generalized_minimal_residuals(
+    A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch, *, restart: int = _RESTARTS[0]
+) -> Array:
+    """Saad and Schultz's method (GMRES, scipy's) on the block as one vector, preconditioned from the right. For any A.
+
+    The columns that have not converged, normalised, are one right-hand side: the method is then the global one, with
+    the Frobenius inner product. Its basis stays on the host; products run where the matrix lives.
+    """
+    xp, home, shape = arrays.namespace(R), arrays.home(R), tuple(R.shape)
+    size = norms(R)
+    active = size > tol * scale
+    if not xp.any(active):
+        return xp.zeros_like(R)
+    start = arrays.to_numpy(_ratio(xp.ones_like(size), size, active) * R)
+    worst, N = largest_ratio(size, scale, active), math.prod(shape)
+
+    def product(y: Array) -> Array:
+        Y = arrays.move(np.reshape(np.asarray(y, dtype=start.dtype), shape), home)
+        return np.reshape(arrays.to_numpy(A(P(Y))), -1)
+
+    restart = min(N, restart, max(10, _SCRATCH // N))
+    count = int(np.count_nonzero(arrays.to_numpy(active)))
+    reach = 0.5 * tol / max(worst, tol) / math.sqrt(count)  # relative to the block, so that every column gets there
+    with np.errstate(all="ignore"):
+        y, _ = gmres(
+            LinearOperator((N, N), matvec=product, dtype=start.dtype),
+            np.reshape(start, -1),
+            rtol=reach,
+            atol=0.0,
+            restart=restart,
+            maxiter=max(1, min(_PATIENCE, watch.limit - watch.iterations) // restart),
+            callback=lambda norm: watch(float(norm) * worst),
+            callback_type="pr_norm",
+        )
+    return P(arrays.move(np.reshape(y, shape), home)) * size
+
+
+def long_minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch) -> Array:
+    """GMRES with as many vectors as memory allows, up to a thousand."""
+    return generalized_minimal_residuals(A, P, R, scale, tol, watch, restart=_RESTARTS[1])
+
+
+def _inner(U: Array, V: Array) -> Array:
+    """Re <u, v> (..., 1, k) of columns."""
+    xp = arrays.namespace(U)
+    product = xp.conj(U) * V if arrays.is_complex(U) else U * V
+    return xp.sum(xp.real(product) if arrays.is_complex(product) else product, axis=-2, keepdims=True)
+
+
+def _ratio(p: Array, q: Array, where: Array) -> Array:
+    """Quotients p / q where a mask says so, zero elsewhere."""
+    xp = arrays.namespace(q)
+    return xp.where(where, p, xp.zeros_like(p)) / xp.where(where, q, xp.ones_like(q))
+
+
+def _root(square: Array) -> Array:
+    """Square root, zero for what should not be negative."""
+    xp = arrays.namespace(square)
+    return xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)))
