@@ -41,7 +41,7 @@ def masked_attention(
         The mask M; without one, plain linear attention.
     features : callable, pair of callables, or None
         phi, or a pair (for queries, for keys); None if q and k are features already.
-    key_padding_mask : boolean array (..., S), optional
+    key_padding_mask : array of bool (..., S), optional
         True is PADDING, a key to ignore: the convention of torch.nn.MultiheadAttention. Such keys and their values
         contribute nothing, whatever is stored there, NaN included. Either (S,) for the whole batch or with every
         leading axis: for (batch, heads, S, d) pass ``padding[:, None, :]``. From lengths (batch,):

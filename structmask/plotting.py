@@ -59,7 +59,9 @@ def show_mask(
     values = _magnitude(_submatrix(mask, _spread(m, rows), _spread(n, rows), index))
     aspect = "equal" if max(m, n) <= 4 * min(m, n) else "auto"
     extent = (-0.5, n - 0.5, m - 0.5, -0.5)
-    return _image(_axes(ax), values, cmap, colorbar=colorbar, extent=extent, aspect=aspect)
+    ax = _image(_axes(ax), values, cmap, colorbar=colorbar, extent=extent, aspect=aspect)
+    ax.set(xlabel="column $j$", ylabel="row $i$")
+    return ax
 
 
 def show_spectrum(mask: Matrix, /, *, ax: Axes = None, head: Head = None, values: int = 200) -> Axes:
@@ -341,7 +343,7 @@ def _image(ax: Axes, values: Array, cmap: Any, *, colorbar: bool, **options: Any
 
     image = ax.imshow(values, **_colours(values, cmap), **options)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     if colorbar:
         ax.figure.colorbar(image, ax=ax)
     return ax

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib
 import numpy as np
 import pytest
 import scipy.sparse
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def agg():
-    mpl.use("Agg")
+    matplotlib.use("Agg")
     yield
     plt.close("all")
 

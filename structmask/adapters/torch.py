@@ -55,7 +55,7 @@ def masked_attention(
         Tensors in the place of generators of the mask, named as in ``mask.parameters``; those not given stay.
     features : callable, pair of callables, or None
         Feature maps that run on tensors, with torch's own gradients: the library's, or any torch function.
-    key_padding_mask : boolean tensor (..., S), optional
+    key_padding_mask : tensor of bool (..., S), optional
         True is PADDING, a key to ignore, as in torch.nn.MultiheadAttention; unlike there it has every leading axis,
         or none: for (batch, heads, S, d) pass ``padding[:, None, :]``. Gradients of such keys and values are zero.
     method, eps

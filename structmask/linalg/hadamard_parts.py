@@ -91,28 +91,40 @@ def blocks_pullback(
 
 
 def border(mask: Bordered, F: Array, G: Array, X: Array, product: Part) -> Result:
-    """The border is of rank one: its share is F (G^T X), features and values of the tokens it stands for.
+    """The border has rank one, so its share costs little whether entries or moments G^T X are formed.
 
     With T the global tokens, R the others and v the value of the border: rows of T are F_T (G_T^T X_T + v G_R^T X_R),
-    rows of R those of the inner mask and v F_R (G_T^T X_T).
+    rows of R those of the inner mask and v F_R G_T^T X_T.
     """
     (F_T, F_R), (G_T, G_R), (X_T, X_R) = map(mask.split, (F, G, X))
-    v = mask.weight(2)
-    S_T, S_R = _moments(G_T, X_T), _moments(G_R, X_R)
-    top, rest = F_T @ (S_T + v * S_R), F_R @ (v * S_T)
-    Y, mass = _nothing(F_R, X_R) if 0 in mask.mask.shape else product(mask.mask, F_R, G_R, X_R)
-    batch = _common_batch(mask, F, G, X)
-    return (
-        stacked([top[..., :-1], Y + rest[..., :-1]], batch),
-        stacked([top[..., -1:], (mass + rest[..., -1])[..., None]], batch)[..., 0],
-    )
+    few = mask.count * (F.shape[-1] + X.shape[-1]) <= F.shape[-1] * X.shape[-1]
+    share = _by_entries if few else _by_moments
+    v, batch = mask.weight(2), _common_batch(mask, F, G, X)
+    own, others, rest = share(F_T, G_T, X_T, 1.0), share(F_T, G_R, X_R, v), share(F_R, G_T, X_T, v)
+    inner = _nothing(F_R, X_R) if 0 in mask.mask.shape else product(mask.mask, F_R, G_R, X_R)
+    Y, mass = ([a + b, c + d] for a, b, c, d in zip(own, others, inner, rest, strict=True))
+    return stacked(Y, batch), stacked([part[..., None] for part in mass], batch)[..., 0]
+
+
+def _by_entries(F: Array, G: Array, X: Array, v: Any) -> Result:
+    """Product v F G^T X and row sums, for few rows or few columns."""
+    xp = arrays.namespace(X)
+    A = v * (F @ xp.matrix_transpose(G))
+    return A @ X, xp.sum(A, axis=-1)
+
+
+def _by_moments(F: Array, G: Array, X: Array, v: Any) -> Result:
+    """The same by F (v G^T X), for many."""
+    xp = arrays.namespace(X)
+    return F @ (v * (xp.matrix_transpose(G) @ X)), (F @ (v * xp.sum(G, axis=-2)[..., None]))[..., 0]
 
 
 def border_work(mask: Bordered, sizes: Sizes, cost: Cost) -> Work:
     """That of the inner mask, two thin products and a pass over the result."""
     m, n = mask.mask.shape[-2:]
     rows = float(sizes.heads * (m + n))
-    own = Work(gemm=2 * rows * sizes.r * (sizes.k + 1), bytes=8 * rows * (sizes.r + 2 * sizes.k), calls=8)
+    flops = min(sizes.r * sizes.k, mask.count * (sizes.r + sizes.k))
+    own = Work(gemm=2 * rows * flops, bytes=8 * rows * (sizes.r + 2 * sizes.k), calls=8)
     return own if 0 in (m, n) else own + cost(mask.mask, dataclasses.replace(sizes, m=m, n=n))
 
 
@@ -196,16 +208,6 @@ def buckets_pullback(
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def _moments(G: Array, X: Array) -> Array:
-    """G^T [X, 1], (..., r, k + 1), without appending a column to X."""
-    xp = arrays.namespace(X)
-    sums = xp.sum(G, axis=-2)[..., None]
-    product = xp.matrix_transpose(G) @ X
-    batch = np.broadcast_shapes(tuple(product.shape[:-2]), tuple(sums.shape[:-2]))
-    parts = arrays.as_same_kind(product, sums)
-    return xp.concat([xp.broadcast_to(part, (*batch, *part.shape[-2:])) for part in parts], axis=-1)
 
 
 def _nothing(F: Array, X: Array) -> Result:

@@ -216,3 +216,19 @@ def test_plans_are_shared_and_checked():
         plan(0, 3, np.float32)
     with pytest.raises(TypeError, match="float32 or float64"):
         plan(3, 3, np.complex64)
+
+
+@dtypes
+def test_a_small_column_beside_large_ones_keeps_its_digits(dtype):
+    """Columns are packed in pairs: each is brought to size one before, so that none takes on another's rounding."""
+    rng = np.random.default_rng(7)
+    n = 600
+    table, X = rng.standard_normal((1, 2 * n - 1)), rng.standard_normal((1, n, 37))
+    X *= 10.0 ** rng.integers(-9, 9, 37)
+    X[..., 5] = 0
+    X = X.astype(dtype)
+    plan_ = plan(n, n, dtype)
+    got = product(plan_, plan_.spectrum(table), X)[0]
+    want = dense(table, n, n)[0] @ X[0].astype(float)
+    size = np.where(want.any(axis=0), np.abs(want).max(axis=0), 1)
+    assert np.max(np.abs(got - want) / size) < TOLERANCE[dtype]

@@ -9,6 +9,7 @@ after the other.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -105,29 +106,50 @@ def correlate_multiply(lanes, rows, signal, stages, twiddles, spectrum, total):
                 ascend(lanes, rows, shift + base, start, low, stages, twiddles)
 
 
+@njit(nogil=True, cache=True)
+def _set_scales(X, column, width, scales):
+    """Powers of two that bring each column of a block to size one, and then their inverses.
+
+    Two columns are the parts of one complex signal: a small one would take on the rounding of a large one beside it.
+    """
+    count = min(width, X.shape[1] - column)
+    scales[:] = 0
+    for r in range(X.shape[0]):
+        for c in range(count):
+            size = abs(X[r, column + c])
+            scales[c] = size if size > scales[c] else scales[c]  # noqa: FURB136  max() would stop at a nan
+    for c in range(width):
+        exponent = 0
+        if 0 < scales[c] < np.inf:
+            exponent = min(max(math.frexp(scales[c])[1], -100), 100)
+        scales[width + c] = 2.0**exponent if scales[c] > 0 else 0  # a column of zeros stays one
+        scales[c] = 2.0**-exponent
+
+
 def _product_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, X, Y):
     (batch, n, k), m, width = X.shape, Y.shape[1], 2 * len(lanes)
-    blocks, stride = (k + width - 1) // width, stages[1, 1]
+    blocks, stride, scales = (k + width - 1) // width, stages[1, 1], np.empty(2 * width, rows.dtype)
     for task in range(worker, batch * blocks, workers):
         b, column = task // blocks, task % blocks * width
         table = spectrum[b % len(spectrum)]
+        _set_scales(X[b], column, width, scales)
         for half in range(2):
-            enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles)
+            enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles, scales)
             multiply(lanes, rows, stages, twiddles, table[half])
-            leave_columns(lanes, legs, half, Y[b], m, k, column, rows, 0, stride, twiddles)
+            leave_columns(lanes, legs, half, Y[b], m, k, column, rows, 0, stride, twiddles, scales)
 
 
 def _correlation_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, X, P, total):
     """`total` (batch, parts, 2, 2h): columns are dealt to parts, so that a task owns its total."""
     (batch, n, k), m, width, parts = X.shape, P.shape[1], 2 * len(lanes), total.shape[1]
     stride = stages[1, 1]
-    signal = stages[0, 0] * (stride + GAP)
+    signal, ones = stages[0, 0] * (stride + GAP), np.ones(width, rows.dtype)
     for task in range(worker, batch * parts, workers):
         b, part = task // parts, task % parts
         for column in range(part * width, k, parts * width):
             for half in range(2):
-                enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles)
-                enter_columns(lanes, legs, half, P[b], m, k, column, rows, signal, stride, twiddles)
+                enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles, ones)
+                enter_columns(lanes, legs, half, P[b], m, k, column, rows, signal, stride, twiddles, ones)
                 correlate(lanes, rows, signal, stages, twiddles, total[b, part, half])
 
 

@@ -135,13 +135,16 @@ def _leave(
 @kernel
 def enter_columns(
     e: Emitter, legs: int, half: Index, X: Any, n: Index, k: Index, column: Index, rows: Any, base: Index,
-    stride: Index, twiddles: Any,
+    stride: Index, twiddles: Any, scales: Any,
 ) -> None:  # fmt: skip
-    """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k); zero outside of X."""
+    """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k), times `scales`; zero outside."""
 
     def read(r: Index) -> Complex:
         at, exists = r * k + column, r < n
-        parts = (e.load_masked(X, at + shift, e.mask(exists, k - column - shift)) for shift in (0, e.lanes))
+        parts = []
+        for shift in (0, e.lanes):
+            value = e.load_masked(X, at + shift, e.mask(exists, k - column - shift))
+            parts.append(e.builder.fmul(value, e.load(scales, Index(e.builder, shift))))
         return Complex(e.builder, *parts)
 
     _enter(e, legs, half, rows, base, stride, twiddles, read)
@@ -150,15 +153,16 @@ def enter_columns(
 @kernel
 def leave_columns(
     e: Emitter, legs: int, half: Index, Y: Any, m: Index, k: Index, column: Index, rows: Any, base: Index,
-    stride: Index, twiddles: Any,
+    stride: Index, twiddles: Any, scales: Any,
 ) -> None:  # fmt: skip
-    """To Y (m, k) as `enter_columns` reads X: half 0 stores, half 1 adds."""
+    """To Y (m, k), over `scales`, as `enter_columns` reads X: half 0 stores, half 1 adds."""
 
     def write(r: Index, z: Complex, odd: int) -> None:
         at, exists = r * k + column, r < m
         for part, shift in ((z.real, 0), (z.imag, e.lanes)):
             mask = e.mask(exists, k - column - shift)
-            total = e.builder.fadd(part, e.load_masked(Y, at + shift, mask)) if odd else part
+            own = e.builder.fmul(part, e.load(scales, Index(e.builder, 2 * e.lanes + shift)))
+            total = e.builder.fadd(own, e.load_masked(Y, at + shift, mask)) if odd else own
             e.store_masked(total, Y, at + shift, mask)
 
     _leave(e, legs, half, rows, base, stride, twiddles, write)
