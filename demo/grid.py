@@ -9,7 +9,8 @@ import numpy as np
 import structmask as sm
 from demo import inputs, measure
 from demo.rivals import Case, structured
-from demo.section import Section, gallery, glow, picture
+from demo.section import Section, gallery, picture, pixels
+from structmask.plotting import show_row
 
 NAME = "grid"
 
@@ -125,30 +126,23 @@ def _recoloured(photo: Any) -> str:
 
 
 def _weights(photo: Any) -> str:
-    """One row of the mask, by a product with a unit vector, and the same row of A = M * (F G^T), as pictures."""
+    """One row of the mask, and of A = M * (F F^T), as pictures."""
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
     h, w = photo.shape[:2]
-    point = (int(0.37 * h), int(0.52 * w))
+    row = int(0.37 * h) * w + int(0.52 * w)
     T, F = mask((h, w)), _shades(_grey(photo))
-    unit = np.zeros((h * w, 1))
-    unit[point[0] * w + point[1]] = 1
-    alone = (T.T @ unit).reshape(-1, h, w)
-    both = alone * (F @ F[unit[:, 0] == 1].T).reshape(h, w)
     figures = []
-    for k, width in ((2, WIDTHS[2]), (3, WIDTHS[3])):
-        for rows, what in ((alone, "the mask"), (both, "mask and shade")):
-            image = glow(np.cbrt(np.maximum(rows[k], 0) / rows[k].max()))
-            caption = f"<b>{what}</b>, width {width:.0f}"
-            figures.append(picture(_ringed(image, point), f"weights of one pixel by {what}", caption))
+    for head in (2, 3):
+        for M, what in ((T, "the mask"), (T * sm.LowRank(F, F), "mask and shade")):
+            figure = Figure(figsize=(2.56, 2.56 * h / w))
+            ax = show_row(M, row, shape=(h, w), head=head, ax=figure.add_axes((0, 0, 1, 1)), colorbar=False)
+            ax.images[0].set_norm(PowerNorm(1 / 3))
+            ax.set_axis_off()
+            caption = f"<b>{what}</b>, width {WIDTHS[head]:.0f}"
+            figures.append(picture(pixels(figure), f"weights of one pixel by {what}", caption))
     return gallery(figures, columns=4) + '<p class="note">Brightness is the cube root of the weight.</p>'
-
-
-def _ringed(image: Any, point: tuple[int, int]) -> Any:
-    """The image with a ring around a point."""
-    y, x = np.indices(image.shape[:2])
-    distance = np.hypot(y - point[0], x - point[1])
-    radius = image.shape[1] / 22
-    ring = np.abs(distance - radius) < max(0.8, radius / 10)
-    return np.where(ring[..., None], np.array([0.35, 0.85, 0.95]), image)
 
 
 def _denoised(photo: Any) -> str:

@@ -56,8 +56,10 @@ def gallery(figures: Iterable[str], *, columns: int) -> str:
     return f'<div class="gallery of{columns}">{"".join(figures)}</div>'
 
 
-def glow(weights: Any) -> Any:
-    """Weights in [0, 1] as colours from the dark to the light."""
-    from matplotlib import colormaps
+def pixels(figure: Any) -> Any:
+    """A matplotlib figure as an image (height, width, 3) in [0, 1]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    return colormaps["magma"](np.clip(weights, 0, 1))[..., :3]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / 255

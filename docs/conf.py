@@ -73,7 +73,7 @@ html_title = "structmask"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-single_pages = "start conventions map accuracy backends notation contributing changelog references"
+single_pages = "start conventions map accuracy plotting backends notation contributing changelog references"
 html_sidebars = {page: [] for page in single_pages.split()}  # no section to navigate
 html_theme_options = {
     "show_prev_next": True,

@@ -130,7 +130,7 @@ def show_row(
     shape : (n,) or (h, w) with h w = n, optional
         A line, or a grid whose points in C order the columns are. By default the mask's `column_grid` if it has two
         sides, else a line.
-    graph : sparse matrix (n, n) or integer array (2, E), optional
+    graph : sparse matrix (n, n) or array of int (2, E), optional
         Edges between the positions: an adjacency matrix or pairs of nodes.
     positions : array (n, 2), optional
         Where the columns are in the plane.
@@ -173,7 +173,7 @@ def show_scaling(
     labels: Sequence[str] | None = None,
     reference: bool = True,
 ) -> Axes:
-    """Times over sizes on logarithmic scales; the legend has the slope of each curve, fitted by least squares.
+    """Log-log curves of times over sizes; the legend has the slope of each curve, fitted by least squares.
 
     Parameters
     ----------
@@ -270,6 +270,8 @@ def _spectrum(mask: Matrix, head: tuple[int, ...], count: int) -> tuple[Array, s
     """The `count` largest eigenvalues or singular values, by falling magnitude, and which of both they are."""
     (m, n), tolerance = mask.shape[-2:], math.sqrt(arrays.unit_roundoff(arrays.precision(mask)))
     mask = mask.astype(np.result_type(mask.dtype, np.float64))
+    if m < n:  # its transpose has fewer columns to form, and the same singular values
+        mask, m, n = mask.T, n, m
 
     def product(matrix: Matrix, x: Array) -> Array:  # of one head, on the host, wherever the mask lives
         return to_numpy(matrix @ arrays.move(x, matrix._home))[head]
@@ -279,7 +281,7 @@ def _spectrum(mask: Matrix, head: tuple[int, ...], count: int) -> tuple[Array, s
     size = np.linalg.norm(M(x))
     hermitian = m == n and bool(np.linalg.norm(M(x) - adjoint(x)) <= tolerance * size)
     name = "eigenvalue" if hermitian else "singular value"
-    if m * n <= _SMALL or min(m, n) <= count:
+    if m * n <= _SMALL or n <= count:
         dense = _submatrix(mask, np.arange(m), np.arange(n), head)
         found: Array = np.linalg.eigvalsh(dense) if hermitian else np.linalg.svdvals(dense)
     elif size == 0:  # ARPACK refuses the zero matrix
@@ -289,7 +291,7 @@ def _spectrum(mask: Matrix, head: tuple[int, ...], count: int) -> tuple[Array, s
         if hermitian:
             found = eigsh(linear, k=count, v0=x, return_eigenvectors=False)
         else:
-            found = svds(linear, k=count, v0=x[:m], return_singular_vectors=False)
+            found = svds(linear, k=count, v0=x, return_singular_vectors=False)
     return found[np.argsort(-np.abs(found))][:count], name
 
 
@@ -360,7 +362,7 @@ def _on_graph(ax: Axes, values: Array, positions: Any, graph: Any, own: int | No
     from matplotlib.collections import LineCollection
 
     ax.add_collection(LineCollection(points[edges], colors=_GREY, linewidths=0.8, zorder=1))
-    nodes = ax.scatter(*points.T, c=values, zorder=2, **_colours(values, None))
+    nodes = ax.scatter(*points.T, c=values, edgecolors=_GREY, linewidths=0.5, zorder=2, **_colours(values, None))
     if own is not None:
         _ring(ax, *points[own])
     ax.set_aspect("equal")

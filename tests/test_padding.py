@@ -142,6 +142,21 @@ def test_padding_does_not_change_the_stabiliser_of_positive_features():
     assert np.abs(out - other).max() > 1e-3
 
 
+@pytest.mark.parametrize("attention", [masked_attention, adapter.masked_attention], ids=["arrays", "tensors"])
+def test_features_see_keys_present_only(attention):
+    """In the place of a padded key the first one present, or zeros if there is none."""
+    (q, k, v), padding = operands(), PADDING["batch"][..., ::-1].copy()
+    seen = []
+    given = [q, soiled(k, padding), soiled(v, padding), padding]
+    if attention is adapter.masked_attention:
+        given = list(map(torch.tensor, given))
+    attention(*given[:3], features=(lambda q: q * q, lambda k: seen.append(k) or k * k), key_padding_mask=given[3])
+    for i, length in enumerate(LENGTHS):
+        wanted = k[i].copy()
+        wanted[:, : L - length] = k[i, :, [L - length]].swapaxes(0, 1) if length else 0.0
+        np.testing.assert_array_equal(np.asarray(seen[0])[i], wanted)
+
+
 def test_features_that_are_not_defined_everywhere():
     def directions(x):
         return 2 + x / (x * x).sum(-1)[..., None] ** 0.5

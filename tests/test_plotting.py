@@ -279,7 +279,7 @@ def test_grid_of_columns_counts_for_a_rectangular_mask(ax):
 
 def test_shape_overrides_the_own_grid(ax):
     assert show_row(grid_mask(), 0, shape=(4, 12), ax=ax).images[0].get_array().shape == (4, 12)
-    assert show_row(grid_mask(), 0, shape=(48,), ax=Figure().subplots()).images == []
+    assert len(show_row(grid_mask(), 0, shape=(48,), ax=Figure().subplots()).images) == 0
 
 
 @pytest.mark.parametrize("shape", [(), (5, 9), (2, 4, 6), (0, 48), (-6, -8)])
