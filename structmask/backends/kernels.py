@@ -158,6 +158,19 @@ def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
     return _standard.sampled_product(rows, A.indices, F, G)
 
 
+def rows_at_risk(
+    F: Array, G: Array, X: Array, Y: Array, mass: Array | None, limits: tuple[float, float, float]
+) -> Array:
+    """Indices of the rows of a masked product that rounding may have spoilt in some head; limits as in the kernel."""
+    from structmask.backends._numba.risk import rows_at_risk as risk
+
+    heads = Y.shape[:-2]
+    sums = np.full(Y.shape[:-1], np.inf, Y.dtype) if mass is None else mass
+    f, g, x, y = (flat(a, heads, 2) for a in (F, G, X, Y))
+    bad = risk(f, g, x, y, flat(sums, heads, 1), limits)
+    return np.flatnonzero(bad.any(axis=0))
+
+
 def dense_toeplitz(form: tuple[Array, Array, Array, int], batch: tuple[int, ...], F: Array, G: Array, X: Array) -> Any:
     """(M * F G^T) X and its row sums by tiles, M a Toeplitz matrix in gather form whose batch is given."""
     from structmask.backends._numba.dense import dense_toeplitz as tiles

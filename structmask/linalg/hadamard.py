@@ -16,6 +16,7 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.backends.config import get_backend
 from structmask.linalg import hadamard_methods as methods
 from structmask.linalg import hadamard_parts as parts
 from structmask.linalg.band import Band
@@ -25,7 +26,7 @@ from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
-from structmask.linalg.planning import Plan, Work, acting_backend, make_plan
+from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
 from structmask.linalg.toeplitz import Toeplitz
 
@@ -124,11 +125,9 @@ def masked_product(
     with_mass : bool
         Whether "auto" keeps the row sums accurate too.
     """
-    mask, kind = mask._placed(X), Kind.of(F, G, X)
-    chosen = _chosen(mask, Sizes.of(mask, F, G, X), kind) if method == "auto" else _checked(method, mask, kind)
-    multiplies = chosen in _TRANSFORMS or (chosen == "dense" and not mask.has_entries)
-    rounding = rounding_of(mask, arrays.unit_roundoff(kind.precision)) if multiplies else Rounding()
-    if rounding.is_local or kind.sparse:
+    mask = mask._placed(X)
+    chosen, rounding = _decided(mask, F, G, X, method)
+    if rounding.is_local:
         return _run(chosen, mask, F, G, X, with_mass=with_mass)
     F, G = balanced(F, G)
     if method != "auto":
@@ -142,15 +141,11 @@ def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted
     onto the mask's generators a few features at a time. O(n (r + k)) memory.
     """
-    mask, kind = mask._placed(X), Kind.of(F, G, X)
+    mask = mask._placed(X)
     if own := parts.PULLBACKS.get(type(mask)):
         gradients: tuple[Gradients, Array, Array] = own(mask, F, G, P, X, masked_pullback)
         return gradients
-    if (
-        isinstance(mask, Toeplitz)
-        and _chosen(mask, Sizes.of(mask, F, G, X), kind) == "fused"
-        and not arrays.is_complex(P)
-    ):
+    if isinstance(mask, Toeplitz) and _decided(mask, F, G, X, "auto")[0] == "fused" and not arrays.is_complex(P):
         return _fused_pullback(mask, F, G, P, X)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
@@ -235,14 +230,23 @@ def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:
     return make_plan(name, sizes.k, works, home=kind.home, precision=kind.precision)
 
 
-def _chosen(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> str:
-    """The method of the plan, remembered by the mask."""
-    memory = mask.__dict__.setdefault("_methods", {})
-    key = (sizes, kind, acting_backend(kind.home))
+def _decided(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str) -> tuple[str, Rounding]:
+    """The method that will run and the rounding to guard against, remembered by the mask."""
+    memory = mask.__dict__.setdefault("_decisions", {})
+    key = (method, get_backend(), type(F), type(X), *((a.shape, a.dtype) for a in (F, G, X)))
     if key not in memory:
-        memory[key] = plan(mask, sizes, kind).method
-    method: str = memory[key]
-    return method
+        memory[key] = _decide(mask, F, G, X, method)
+    decision: tuple[str, Rounding] = memory[key]
+    return decision
+
+
+def _decide(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str) -> tuple[str, Rounding]:
+    kind = Kind.of(F, G, X)
+    chosen = plan(mask, Sizes.of(mask, F, G, X), kind).method if method == "auto" else _checked(method, mask, kind)
+    multiplies = chosen in _TRANSFORMS or (chosen == "dense" and not mask.has_entries)
+    if kind.sparse or not multiplies:
+        return chosen, Rounding()
+    return chosen, rounding_of(mask, arrays.unit_roundoff(kind.precision))
 
 
 def _work(method: str, mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Work:

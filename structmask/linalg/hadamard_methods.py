@@ -213,15 +213,15 @@ def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
             1, s.heads / max(1, math.prod(mask.shape[:-2]))
         )
     if _has_tiles(mask):  # tiles read the mask as they go
-        return Work(gemm=2 * area * (s.r + s.k + 30), calls=2)
-    return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=4)
+        return Work(gemm=2 * area * (s.r + s.k + 30), calls=1)
+    return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=1)
 
 
 def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
     """A column of the mask's product a feature and column."""
     repeated = max(1.0, s.heads / max(1, math.prod(mask.shape[:-2])))
     passes = Work(bytes=24.0 * s.heads * (s.m + s.n) * s.r * s.k)
-    return mask._work(s.r * (s.k + 1)) * repeated + passes + Work(calls=4)
+    return mask._work(s.r * (s.k + 1)) * repeated + passes + Work(calls=2)
 
 
 def fused_work(mask: Toeplitz, s: Sizes) -> Work:
@@ -229,19 +229,19 @@ def fused_work(mask: Toeplitz, s: Sizes) -> Work:
     N = float(mask._circulant.kernel.length)
     beyond = 1 + max(0.0, math.log2(N) - 14) / 3.5
     return Work(
-        fused=5 * s.heads * N * math.log2(N) * s.r * s.k * beyond, bytes=80.0 * s.heads * s.n * (s.r + s.k), calls=4
+        fused=5 * s.heads * N * math.log2(N) * s.r * s.k * beyond, bytes=80.0 * s.heads * s.n * (s.r + s.k), calls=6
     )
 
 
 def scan_work(_: Causal, s: Sizes) -> Work:
     """Chunks of 64 rows."""
-    return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=2)
+    return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=1)
 
 
 def sparse_work(mask: Sparse, s: Sizes) -> Work:
     """One inner product a stored entry."""
     count = mask.csr.data.shape[0]
-    return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=3)
+    return Work(scan=2.0 * s.heads * count * (s.r + s.k + 1), calls=1)
 
 
 def low_rank_work(mask: LowRank, s: Sizes) -> Work:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def balanced(F: Array, G: Array) -> tuple[Array, Array]:
     known = (size > 0) & xp.isfinite(size)
     exponent = xp.round(xp.log2(xp.where(known, size, xp.ones_like(size))) / 2)
     scale = xp.exp2(exponent) if hasattr(xp, "exp2") else 2.0**exponent
-    return F * scale, G / scale
+    return F * scale, G * (1 / scale)
 
 
 def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rounding: Rounding) -> Array:
@@ -67,8 +67,10 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
     row i is estimated by sum_r F_ir^2 column^2 |G_r x|^2 + |F_i|^2 unit^2 mean_j (Y_j / |F_j|)^2, the largest over x.
     """
     xp = arrays.namespace(X)
+    if kernels.numba_runs(F, G, X, Y):
+        return kernels.rows_at_risk(F, G, X, Y, mass, (*rounding, TOLERANCE[arrays.precision(Y)]))
     f, g, x = map(_squared, (F, G, X))
-    bad = _exceeds(f, _of_pairs(xp.max(xp.matrix_transpose(g) @ x, axis=-1)), Y, rounding)
+    bad = _exceeds(f, _of_pairs(_row_maxima(xp.matrix_transpose(g) @ x)), Y, rounding)
     if mass is not None:
         bad = bad | _exceeds(f, _of_pairs(xp.sum(g, axis=-2)), mass[..., None], rounding)
     if bad.ndim > 1:
@@ -88,12 +90,25 @@ def _of_pairs(norms: Array) -> Array:
 def _exceeds(f: Array, norms: Array, Y: Array, rounding: Rounding) -> Array:
     """Rows (..., m) whose error is too large; f (..., m, r) squared features, norms (..., r) of the transformed."""
     xp = arrays.namespace(Y)
-    y, weight = _squared(Y), xp.sum(f, axis=-1)
+    y, weight = _squared(Y), _row_sums(f)
     safe = xp.where(weight == 0, xp.ones_like(weight), weight)
     level = xp.max(xp.matrix_transpose(y) @ (1 / safe)[..., None], axis=(-2, -1)) / Y.shape[-2]
     spread = (f @ norms[..., None])[..., 0]
     error = rounding.column**2 * spread + rounding.unit**2 * weight * level[..., None]
-    return error > TOLERANCE[arrays.precision(Y)] ** 2 * xp.max(y, axis=-1)
+    return error > TOLERANCE[arrays.precision(Y)] ** 2 * _row_maxima(y)
+
+
+def _row_sums(a: Array) -> Array:
+    """Sums over the last axis, as a product: quick also where that axis is short."""
+    xp = arrays.namespace(a)
+    return (a @ xp.ones((a.shape[-1], 1), dtype=a.dtype))[..., 0]
+
+
+def _row_maxima(a: Array) -> Array:
+    """Largest entries over the last axis, with rows side by side: quick also where that axis is short."""
+    xp = arrays.namespace(a)
+    side_by_side = xp.reshape(xp.reshape(xp.matrix_transpose(a), (-1,)), (*a.shape[:-2], a.shape[-1], a.shape[-2]))
+    return xp.max(side_by_side, axis=-2)
 
 
 def _squared(a: Array) -> Array:

@@ -130,6 +130,7 @@ class Toeplitz(StructuredMatrix):
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
+        """Batch dimensions, rows, columns."""
         return (*self.offsets.shape[: -self.levels], math.prod(self.row_grid), math.prod(self.column_grid))
 
     @cached_property

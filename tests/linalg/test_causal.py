@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import structmask as sm
 from structmask import Causal
 from tests import naive
 from tests.cases import gates, real

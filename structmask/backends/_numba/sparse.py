@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-SERIAL_WORK = 200_000  # multiplications below which one thread is faster than waking others
+SERIAL_WORK = 1_000_000  # multiplications below which one thread is faster than waking others
 
 
 def csr_product(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, X: np.ndarray, rows: int) -> np.ndarray:
@@ -20,7 +20,9 @@ def csr_product(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, X: np
 def sampled_product(indptr: np.ndarray, indices: np.ndarray, F: np.ndarray, G: np.ndarray) -> np.ndarray:
     """Entries (B, nnz) of F G^T at the positions of a CSR pattern; F (B, m, r), G (B, n, r)."""
     values = np.empty((F.shape[0], indices.size), F.dtype)
-    _sample(indptr, indices, F, G, values, _balanced(indptr, 4 * get_num_threads()))
+    serial = indices.size * F.shape[0] * F.shape[2] < SERIAL_WORK
+    run = _sample_serial if serial else _sample_parallel
+    run(indptr, indices, F, G, values, _balanced(indptr, 1 if serial else 4 * get_num_threads()))
     return values
 
 
@@ -47,7 +49,6 @@ _csr_parallel = njit(parallel=True, nogil=True, cache=True)(_csr)
 _csr_serial = njit(nogil=True, cache=True)(_csr)
 
 
-@njit(parallel=True, nogil=True, cache=True)
 def _sample(indptr, indices, F, G, values, bounds):
     parts = bounds.size - 1
     for task in prange(F.shape[0] * parts):
@@ -59,3 +60,7 @@ def _sample(indptr, indices, F, G, values, bounds):
                 for r in range(1, F.shape[2]):
                     total += F[b, i, r] * G[b, j, r]
                 values[b, position] = total
+
+
+_sample_parallel = njit(parallel=True, nogil=True, cache=True)(_sample)
+_sample_serial = njit(nogil=True, cache=True)(_sample)

@@ -1,0 +1,121 @@
+"""The row test of a masked product whose rounding is absolute over a column, in a few passes and without BLAS.
+
+A matrix product by BLAS would do, but its threads and ours, one after the other, cost more than all of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+_SERIAL_WORK = 3e7  # multiplications one thread does in less than the time it takes to share them
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+def _add_norms(G, X, first, last, norms, sums):
+    """Add sum_j G_jr^2 X_jc^2 to norms (r, k) and sum_j G_jr^2 to sums (r)."""
+    r, k = norms.shape
+    x = np.zeros((4, k), X.dtype)
+    g = np.zeros(4, G.dtype)
+    for j in range(first, last, 4):
+        rows = min(4, last - j)
+        for t in range(4):
+            for c in range(k):
+                x[t, c] = X[j + t, c] ** 2 if t < rows else 0
+        for f in range(r):
+            for t in range(4):
+                g[t] = G[j + t, f] ** 2 if t < rows else 0
+            sums[f] += g[0] + g[1] + g[2] + g[3]
+            for c in range(k):
+                norms[f, c] += g[0] * x[0, c] + g[1] * x[1, c] + g[2] * x[2, c] + g[3] * x[3, c]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+def _add_levels(F, Y, mass, first, last, levels):
+    """Add sum_i (Y_ic / |F_i|)^2 to levels (k + 1), the last for the mass."""
+    k = Y.shape[1]
+    for i in range(first, last):
+        weight = F.dtype.type(0)
+        for f in range(F.shape[1]):
+            weight += F[i, f] ** 2
+        inverse = 1 / weight if weight > 0 else weight
+        for c in range(k):
+            levels[c] += Y[i, c] ** 2 * inverse
+        levels[k] += mass[i] ** 2 * inverse
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+def _flag(F, Y, mass, first, last, spread, spread_mass, level, level_mass, tolerance, bad):
+    """Rows whose squared error, spread over features plus level over all, exceeds the tolerated part of the row."""
+    for i in range(first, last):
+        weight = error = error_mass = F.dtype.type(0)
+        for f in range(F.shape[1]):
+            square = F[i, f] ** 2
+            weight += square
+            error += square * spread[f]
+            error_mass += square * spread_mass[f]
+        largest = F.dtype.type(0)
+        for c in range(Y.shape[1]):
+            largest = max(largest, Y[i, c] ** 2)
+        if error + weight * level > tolerance * largest or error_mass + weight * level_mass > tolerance * mass[i] ** 2:
+            bad[i] = True
+
+
+@njit(nogil=True, cache=True)
+def _first_pass(F, G, X, Y, mass, parts, task, norms, sums, levels):
+    b, part = task // parts, task % parts
+    m, n = F.shape[1], G.shape[1]
+    _add_norms(G[b], X[b], n * part // parts, n * (part + 1) // parts, norms[task], sums[task])
+    _add_levels(F[b], Y[b], mass[b], m * part // parts, m * (part + 1) // parts, levels[task])
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def _first_parallel(F, G, X, Y, mass, parts, norms, sums, levels):
+    for task in prange(F.shape[0] * parts):
+        _first_pass(F, G, X, Y, mass, parts, task, norms, sums, levels)
+
+
+@njit(nogil=True, cache=True)
+def _first_serial(F, G, X, Y, mass, parts, norms, sums, levels):
+    for task in range(F.shape[0] * parts):
+        _first_pass(F, G, X, Y, mass, parts, task, norms, sums, levels)
+
+
+def rows_at_risk(
+    F: np.ndarray,
+    G: np.ndarray,
+    X: np.ndarray,
+    Y: np.ndarray,
+    mass: np.ndarray,
+    limits: tuple[float, float, float],
+) -> np.ndarray:
+    """Which rows (heads, m) of the product Y, or of its row sums, rounding may have spoilt.
+
+    F (heads, m, r), G (heads, n, r), X (heads, n, k), Y (heads, m, k), mass (heads, m); `limits` are the unit and
+    the column of the rounding and the tolerance, the estimate is that of `structmask.linalg.rounding`. An infinite mass is not at risk.
+    """
+    unit, column, tolerance = limits
+    (heads, m, r), k = F.shape, X.shape[2]
+    serial = heads * G.shape[1] * r * k < _SERIAL_WORK
+    parts = 1 if serial else get_num_threads()
+    norms, sums = np.zeros((heads * parts, r, k), F.dtype), np.zeros((heads * parts, r), F.dtype)
+    levels = np.zeros((heads * parts, k + 1), F.dtype)
+    run = _first_serial if serial else _first_parallel
+    run(F, G, X, Y, mass, parts, norms, sums, levels)
+    largest = norms.reshape(heads, parts, r, k).sum(axis=1).max(axis=2)
+    alone = sums.reshape(heads, parts, r).sum(axis=1)
+    level = levels.reshape(heads, parts, k + 1).sum(axis=1) * (unit**2 / m)
+    bad = np.zeros((heads, m), np.bool_)
+    for b in range(heads):
+        spread, spread_mass = (_of_pairs(a[b]) * F.dtype.type(column**2) for a in (largest, alone))
+        of_rows = (level[b, :k].max(), level[b, k], F.dtype.type(tolerance**2))
+        _flag(F[b], Y[b], mass[b], 0, m, spread, spread_mass, *of_rows, bad[b])
+    return bad
+
+
+def _of_pairs(norms: np.ndarray) -> np.ndarray:
+    """The larger of each pair of neighbours."""
+    paired = norms.copy()
+    even = norms.size - norms.size % 2
+    paired[:even] = np.repeat(norms[:even].reshape(-1, 2).max(axis=1), 2)
+    return paired
