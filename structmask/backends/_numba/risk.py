@@ -92,7 +92,8 @@ def rows_at_risk(
     """Which rows (heads, m) of the product Y, or of its row sums, rounding may have spoilt.
 
     F (heads, m, r), G (heads, n, r), X (heads, n, k), Y (heads, m, k), mass (heads, m); `limits` are the unit and
-    the column of the rounding and the tolerance, the estimate is that of `structmask.linalg.rounding`. An infinite mass is not at risk.
+    the column of the rounding and the tolerance, the estimate is that of
+    `structmask.linalg.rounding`. An infinite mass is not at risk.
     """
     unit, column, tolerance = limits
     (heads, m, r), k = F.shape, X.shape[2]
