@@ -85,9 +85,23 @@ def dense_rows(mask: StructuredMatrix, F: Array, G: Array, X: Array, rows: Array
     columns, step = xp.arange(sizes.n), max(1, int(arrays.block_entries(X) / scratch))
     V, transposed = with_ones(X), xp.matrix_transpose(G)
     blocks = arrays.blocks(int(rows.shape[0]), step)
-    parts = [_product(F[..., a:b, :] @ transposed, _mask_rows(mask, rows[a:b], columns, X)) @ V for a, b in blocks]
+    parts = [
+        _long_product(_product(F[..., a:b, :] @ transposed, _mask_rows(mask, rows[a:b], columns, X)), V)
+        for a, b in blocks
+    ]
     Y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
     return Y[..., :-1], Y[..., -1]
+
+
+def _long_product(A: Array, V: Array) -> Array:
+    """A @ V with sums of bounded length added up: a GPU adds the terms of a batched product one after the other."""
+    n, step = int(V.shape[-2]), 1024
+    if arrays.home(V) != "cupy" or n <= step:
+        return A @ V
+    first, *others = (A[..., a:b] @ V[..., a:b, :] for a, b in arrays.blocks(n, step))
+    for other in others:
+        first += other
+    return first
 
 
 def with_ones(X: Array) -> Array:

@@ -46,7 +46,7 @@ class Work:
 _RATES = {
     "numba": Work(gemm=105e9, fft=14e9, fused=85e9, scan=4.6e9, bytes=9e9, calls=1 / 48e-6),
     "numpy": Work(gemm=50e9, fft=6e9, fused=6e9, scan=1.5e9, bytes=10e9, calls=1 / 52e-6),
-    "cupy": Work(gemm=25e12, fft=2.6e12, fused=2.6e12, scan=0.3e12, bytes=2.3e12, calls=1 / 150e-6),
+    "cupy": Work(gemm=12e12, fft=2.6e12, fused=2.6e12, scan=0.3e12, bytes=2.3e12, calls=1 / 150e-6),
 }
 _THREADED = ("gemm", "fused", "scan")
 
