@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.settings import ONE_THREAD, THREAD_VARIABLES, Settings
 
-NAMES = ("toeplitz", "block_toeplitz", "attention", "causal", "elementary", "memory", "planner")
+NAMES = ("toeplitz", "block_toeplitz", "attention", "causal", "structures", "elementary", "memory", "planner", "gpu")
 
 
 def main(arguments: list[str] | None = None) -> None:
