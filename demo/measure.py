@@ -19,6 +19,7 @@ _DENSE_ROWS = 512  # the dense computation is timed on this many rows: its rows 
 _CHECKED_ROWS, _CHECKED_ENTRIES = 512, 1 << 23
 _MEMORY_LIMIT = 1.5e9
 _SECONDS = 0.5  # what the repetitions of one computation may take together
+_SHORT = 0.1  # seconds of a call before which it pays to wake its threads
 _RIVALS_UP_TO = 16384
 _PATIENCE = 8.0  # expected seconds beyond which a length is left out
 
@@ -127,12 +128,19 @@ def _peak(run: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _medians(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Medians of interleaved repetitions, one at least and seven at most; the memory passes were the warm-up."""
+    """Medians of interleaved repetitions, one at least and seven at most; the memory passes were the warm-up.
+
+    Threads of a library still spin for a while after its call: each repetition waits for those of the one before, and a
+    short one wakes its own threads by a call that is not timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(7):
         for name, run in runs.items():
             if times[name] and sum(times[name]) > _SECONDS:
                 continue
+            time.sleep(0.01)
+            if times[name] and times[name][-1] < _SHORT:
+                run()
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
