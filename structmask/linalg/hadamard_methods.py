@@ -228,7 +228,8 @@ def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
         )
     if _has_tiles(mask):  # tiles read the mask as they go
         return Work(gemm=2 * area * (s.r + s.k + 30), calls=1)
-    return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=1)
+    terms = len(getattr(mask, "terms", ()))
+    return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=1 + 2 * terms)
 
 
 def stream_work(mask: StructuredMatrix, s: Sizes) -> Work:
