@@ -8,6 +8,8 @@ from typing import TextIO
 
 import numpy as np
 
+from structmask.backends import config
+
 _PACKAGES = ("structmask", "numpy", "scipy", "numba", "torch", "cupy", "networkx", "igraph", "matplotlib")
 # CuPy is one import name and several distributions, one for each CUDA release.
 _DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
@@ -39,8 +41,6 @@ def show_versions(stream: TextIO | None = None) -> None:
 
 
 def _facts() -> list[tuple[str, str]]:
-    from structmask.backends import config
-
     return [
         ("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
         *((name, _version(name)) for name in _PACKAGES),
@@ -66,8 +66,5 @@ def _blas() -> str:
 
 
 def _threads() -> str:
-    # Only Linux tells how many cores this process may use; elsewhere all of the machine's count.
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count()
     settings = [f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ]
-    return ", ".join([f"{cores} cores", *settings])
+    return ", ".join([f"{config.processors()} cores", *settings])

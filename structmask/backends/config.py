@@ -87,6 +87,12 @@ def use_backend(name: str, /) -> Iterator[None]:
         _context.reset(token)
 
 
+def processors() -> int:
+    """Number of processors that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def cupy_status() -> str | None:
     """None if CuPy can run here, else one sentence of cause and remedy. Never raises."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,7 +11,7 @@ import scipy.fft
 
 from structmask.backends import _standard
 from structmask.backends.arrays import Array, as_same_kind, dtype_name, home, is_complex, namespace
-from structmask.backends.config import get_backend
+from structmask.backends.config import get_backend, processors
 
 _SERIAL_TRANSFORM = 1 << 16  # numbers below which the transforms of a library stay on one thread
 
@@ -29,7 +28,7 @@ def transform_threads(X: Array) -> AbstractContextManager[None]:
     """Lets the FFT of a host library use all processors, where that pays."""
     if get_backend() == "numpy" or home(X) != "numpy" or X.size < _SERIAL_TRANSFORM:
         return nullcontext()
-    return scipy.fft.set_workers(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    return scipy.fft.set_workers(processors())
 
 
 def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:

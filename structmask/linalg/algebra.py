@@ -471,7 +471,10 @@ def _widened(a: StructuredMatrix, b: StructuredMatrix) -> tuple[Any, Any]:
     if len(widths) < 2:
         return a, b
     wide = max(widths)
-    cast = lambda x: arrays.cast_precision(x, wide) if hasattr(x, "dtype") else x  # noqa: E731
+
+    def cast(x: Any) -> Any:
+        return arrays.cast_precision(x, wide) if hasattr(x, "dtype") else x
+
     return a._map(cast), b._map(cast)
 
 

@@ -6,13 +6,12 @@ The planner compares algorithms for the same product, so only ratios of the rate
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from structmask.backends.config import get_backend
+from structmask.backends.config import get_backend, processors
 
 if TYPE_CHECKING:
     from structmask.linalg.base import StructuredMatrix
@@ -53,7 +52,7 @@ _THREADED = ("gemm", "fused", "scan")
 
 @cache
 def _rates(backend: str) -> dict[str, float]:
-    threads = 1 if backend == "cupy" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    threads = 1 if backend == "cupy" else processors()
     rates = {f.name: getattr(_RATES[backend], f.name) for f in fields(Work)}
     return {name: rate * threads if name in _THREADED else rate for name, rate in rates.items()}
 
