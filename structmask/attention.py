@@ -167,6 +167,8 @@ def attend_pullback(
 def _divided(Y: Array, mass: Array) -> Array:
     """Rows over their mass; zeros where the mass is zero."""
     xp = arrays.namespace(Y)
+    if xp is np and np.all(mass):  # elsewhere the question would make a device wait
+        return Y / mass[..., None]
     empty = mass == 0
     inverse = 1 / xp.where(empty, xp.ones_like(mass), mass)
     return Y * xp.where(empty, xp.zeros_like(mass), inverse)[..., None]
@@ -271,7 +273,7 @@ def _batch(mask: StructuredMatrix, F: Array, G: Array, V: Array) -> tuple[int, .
 
 def _common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*shapes.values())
+        return arrays.broadcast_shapes(*shapes.values())
     except ValueError:
         *first, last = shapes
         msg = (

@@ -61,6 +61,12 @@ def _name(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
+@lru_cache(maxsize=1024)
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """As `numpy.broadcast_shapes`, remembered: small products have no time to work it out again."""
+    return np.broadcast_shapes(*shapes)
+
+
 def is_complex(x: Any) -> bool:
     """Whether an array or a Python scalar is complex."""
     return isinstance(x, complex) or (hasattr(x, "dtype") and dtype_name(x).startswith("complex"))

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 
 from structmask.backends import _standard
-from structmask.backends.arrays import Array, as_same_kind, dtype_name, home, is_complex, namespace
+from structmask.backends.arrays import Array, as_same_kind, broadcast_shapes, home, is_complex, namespace
 from structmask.backends.config import get_backend, processors
 
 _SERIAL_TRANSFORM = 1 << 16  # numbers below which the transforms of a library stay on one thread
@@ -18,10 +18,13 @@ _SERIAL_TRANSFORM = 1 << 16  # numbers below which the transforms of a library s
 
 def numba_runs(*operands: Array, complex_: bool = False) -> bool:
     """Whether the numba kernels take these arrays: on the host, all of one dtype, real unless `complex_`."""
-    if get_backend() == "numpy" or any(home(x) != "numpy" for x in operands):
+    if get_backend() == "numpy":
         return False
-    names = {dtype_name(x) for x in operands}
-    return len(names) == 1 and (complex_ or not names.pop().startswith("complex"))
+    dtype = operands[0].dtype
+    for x in operands:  # the plain loop that a small product has time for
+        if home(x) != "numpy" or x.dtype != dtype:
+            return False
+    return complex_ or dtype.kind != "c"
 
 
 def transform_threads(X: Array) -> AbstractContextManager[None]:
@@ -37,7 +40,7 @@ def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:
     if numba_runs(X, complex_=True):
         from structmask.backends._numba.scan import linear_scan as scan
 
-        batch = np.broadcast_shapes(X.shape[:-2], decay.shape[:-1])
+        batch = broadcast_shapes(X.shape[:-2], decay.shape[:-1])
         Y = scan(flat(X, batch, 2), shared(decay, batch, 1), upper)
         return Y.reshape(*batch, *X.shape[-2:])
     if not upper:
@@ -52,7 +55,7 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
     if numba_runs(F, G, X) and not is_complex(decay):
         from structmask.backends._numba.causal import causal_hadamard as chunked
 
-        batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), decay.shape[:-1])
+        batch = broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), decay.shape[:-1])
         f, g, x = (flat(a, batch, 2) for a in (F, G, X))
         Y, mass = chunked(f, g, x, shared(decay, batch, 1), upper)
         return Y.reshape(*batch, *X.shape[-2:]), mass.reshape(*batch, X.shape[-2])
@@ -127,7 +130,7 @@ class Convolution:
         return self._shaped(dF, heads), self._shaped(dG, heads), table
 
     def _flat(self, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
-        heads = np.broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))
+        heads = broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))
         spectrum = shared(self.spectrum.reshape(*self.batch, *self.spectrum.shape[1:]), heads, 2)
         return heads, spectrum, [flat(a, heads, 2) for a in operands]
 
@@ -142,14 +145,14 @@ def csr_product(A: Array, values: Array, X: Array) -> Array:
         return _standard.csr_product(A, values, X)
     from structmask.backends._numba.sparse import csr_product as product
 
-    batch = np.broadcast_shapes(values.shape[:-1], X.shape[:-2])
+    batch = broadcast_shapes(values.shape[:-1], X.shape[:-2])
     Y = product(A.indptr, A.indices, shared(values, batch, 1), flat(X, batch, 2), A.shape[0])
     return Y.reshape(*batch, A.shape[0], X.shape[-1])
 
 
 def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
     """The entries (..., nnz) of F G^T at the stored positions of a sparse matrix, `rows` being their rows."""
-    batch = np.broadcast_shapes(F.shape[:-2], G.shape[:-2])
+    batch = broadcast_shapes(F.shape[:-2], G.shape[:-2])
     if numba_runs(F, G, complex_=True):
         from structmask.backends._numba.sparse import sampled_product as sample
 
@@ -175,7 +178,7 @@ def dense_toeplitz(form: tuple[Array, Array, Array, int], batch: tuple[int, ...]
     from structmask.backends._numba.dense import dense_toeplitz as tiles
 
     table, rows, columns, run = form
-    heads = np.broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X)))
+    heads = broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X)))
     tables = shared(table.reshape(*batch, table.shape[-1]), heads, 1)
     f, g, x = (flat(a, heads, 2) for a in (F, G, X))
     Y, mass = tiles(f, g, x, tables, rows, columns, run)
@@ -186,7 +189,7 @@ def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:
     """(A * F G^T) X and its row sums by tiles, A an array (..., m, n)."""
     from structmask.backends._numba.dense import dense_array as tiles
 
-    heads = np.broadcast_shapes(*(a.shape[:-2] for a in (A, F, G, X)))
+    heads = broadcast_shapes(*(a.shape[:-2] for a in (A, F, G, X)))
     f, g, x = (flat(a, heads, 2) for a in (F, G, X))
     Y, mass = tiles(f, g, x, shared(A, heads, 2))
     return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
@@ -196,7 +199,7 @@ def flat(a: Array, batch: tuple[int, ...], tail: int) -> Array:
     """A host array with its batch broadcast and flattened into one leading axis, C-contiguous."""
     own, ends = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
     full = a if own == batch else np.broadcast_to(a, (*batch, *ends))
-    return np.ascontiguousarray(full.reshape(math.prod(batch), *ends))
+    return np.ascontiguousarray(full.reshape(math.prod(batch), *ends) if len(batch) != 1 else full)
 
 
 def shared(a: Array, batch: tuple[int, ...], tail: int) -> Array:

@@ -136,7 +136,7 @@ class StructuredMatrix(Generated, ABC):
 
     def _broadcast_batch(self, X: Array) -> tuple[int, ...]:
         try:
-            return np.broadcast_shapes(self.shape[:-2], tuple(X.shape[:-2]))
+            return arrays.broadcast_shapes(self.shape[:-2], tuple(X.shape[:-2]))
         except ValueError:
             msg = f"matmul: batch dimensions {self.shape[:-2]} and {tuple(X.shape[:-2])} do not broadcast"
             raise ValueError(msg) from None

@@ -24,6 +24,8 @@ from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Work
 from structmask.linalg.toeplitz import Toeplitz
 
+_SMALL = 1 << 13  # entries of a mask that is formed once: less work than to find another way
+
 Result: TypeAlias = tuple[Array, Array]
 Form: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
 
@@ -49,6 +51,9 @@ class Sizes:
 
 def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """Blocks of rows, accurate row by row; O(m n (r + k)) operations, O(block) memory."""
+    if mask.has_entries and math.prod(mask.shape) <= _SMALL:
+        A = _product(F @ arrays.namespace(G).matrix_transpose(G), _formed(mask, X))
+        return A @ X, arrays.namespace(A).sum(A, axis=-1)
     if _has_tiles(mask, F, G, X):
         return _tiles(mask, F, G, X)
     if mask.has_entries:
@@ -56,9 +61,20 @@ def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     return _dense_columns(mask, F, G, X)
 
 
+def _formed(mask: StructuredMatrix, like: Array) -> Array:
+    """All entries of a small mask in the precision of an operand, remembered."""
+    memory, key = mask.__dict__.setdefault("_formed", {}), (arrays.home(like), arrays.precision(like))
+    if key not in memory:
+        index = arrays.namespace(like).arange(max(mask.shape[-2:]))
+        memory[key] = mask._block(index[: mask.shape[-2]], index[: mask.shape[-1]], like)
+    return memory[key]
+
+
 def _has_tiles(mask: StructuredMatrix, *operands: Array) -> bool:
     """Whether the mask is an array or gathered from a table, and kernels take it."""
-    gathered = isinstance(mask.mask, Toeplitz) if isinstance(mask, Bordered) else isinstance(mask, Toeplitz | Dense)
+    if isinstance(mask, Toeplitz):
+        return kernels.numba_runs(mask.offsets, *operands)
+    gathered = isinstance(mask.mask, Toeplitz) if isinstance(mask, Bordered) else isinstance(mask, Dense)
     return gathered and kernels.numba_runs(*operands, *(x for x in mask._leaves() if not isinstance(x, float)))
 
 

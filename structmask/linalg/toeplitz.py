@@ -161,7 +161,7 @@ class Toeplitz(StructuredMatrix):
         sides = self.offsets.shape[-self.levels :]
         return tuple(math.prod(sides[level + 1 :]) for level in range(self.levels))
 
-    @property
+    @cached_property
     def _center(self) -> int:
         """Position of the zero difference in the flat table."""
         return sum((n - 1) * stride for n, stride in zip(self.column_grid, self._strides, strict=True))

@@ -28,7 +28,7 @@ from .gemm import (
 COLUMNS = 64
 _MOST_ROWS = 240  # multiples of every ROWS
 _FEWEST_ROWS = 72
-_SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
+_SERIAL_WORK = 2e6  # multiply-adds that one thread does in less time than a second one takes to join in
 
 
 class _Scratch(NamedTuple):
