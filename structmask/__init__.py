@@ -8,6 +8,7 @@ from structmask._show_versions import show_versions
 from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
+from structmask.graphs import as_adjacency, laplacian, spectral_bound
 from structmask.linalg import (
     Band,
     BlockDiagonal,
@@ -49,12 +50,14 @@ __all__ = [
     "Sparse",
     "StructuredMatrix",
     "Toeplitz",
+    "as_adjacency",
     "elu_features",
     "exp_features",
     "explain",
     "get_backend",
     "kron",
     "kronecker_sum",
+    "laplacian",
     "masked_attention",
     "matrix_function",
     "positive_features",
@@ -62,6 +65,7 @@ __all__ = [
     "set_backend",
     "show_versions",
     "solve",
+    "spectral_bound",
     "to_numpy",
     "use_backend",
     "with_global_tokens",

@@ -165,3 +165,27 @@ def masked_attention(phi_q, phi_k, v, mask=None, eps=0.0):
 def directional_derivative(f, step=1e-3):
     """f'(0) by the central difference of fourth order, for a smooth f of one real variable."""
     return (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
+
+
+def adjacency(nodes, edges, weights, *, directed=False):
+    """W_ij is the sum of the weights of all edges from i to j; an undirected edge goes both ways, a loop once."""
+    W = np.zeros((nodes, nodes))
+    for (i, j), w in zip(edges, weights, strict=True):
+        W[i, j] += w
+        if not directed and i != j:
+            W[j, i] += w
+    return W
+
+
+def laplacian(W, kind="combinatorial"):
+    """D - W, I - D^-1/2 W D^-1/2 or I - D^-1 W, with zero rows for nodes without edges."""
+    n = len(W)
+    d = [sum(W[i, j] for j in range(n)) for i in range(n)]
+    L = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if d[i] == 0 or d[j] == 0:
+                continue
+            scale = {"combinatorial": 1.0, "symmetric": np.sqrt(d[i] * d[j]), "random_walk": d[i]}[kind]
+            L[i, j] = ((d[i] if i == j else 0.0) - W[i, j]) / scale
+    return L
