@@ -8,7 +8,7 @@ from structmask._show_versions import show_versions
 from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
-from structmask.graphs import as_adjacency, laplacian, spectral_bound
+from structmask.graphs import NotATreeError, as_adjacency, as_forest, laplacian, spectral_bound, tree_decay
 from structmask.linalg import (
     Band,
     BlockDiagonal,
@@ -46,11 +46,13 @@ __all__ = [
     "Hypercube",
     "Kronecker",
     "LowRank",
+    "NotATreeError",
     "Plan",
     "Sparse",
     "StructuredMatrix",
     "Toeplitz",
     "as_adjacency",
+    "as_forest",
     "elu_features",
     "exp_features",
     "explain",
@@ -67,6 +69,7 @@ __all__ = [
     "solve",
     "spectral_bound",
     "to_numpy",
+    "tree_decay",
     "use_backend",
     "with_global_tokens",
 ]

@@ -25,9 +25,11 @@ from structmask import (
     Sparse,
     StructuredMatrix,
     Toeplitz,
+    as_forest,
     kron,
     kronecker_sum,
     matrix_function,
+    tree_decay,
     with_global_tokens,
 )
 from tests import naive
@@ -442,3 +444,49 @@ case(
     naive.buckets(complex_(2, 4), (-5, -1, 2, 6), 9, ORDER),
 )
 case("hadamard-buckets", lambda a: Buckets(a(real(3)), (0, 2), N) * r(a), naive.buckets(real(3), (0, 2), N) * dR)
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+
+def random_forest(n, *, trees=1, seed=0):
+    """Parents of random recursive trees whose nodes are numbered at random."""
+    rng = np.random.default_rng([seed, n])
+    parents = [-1 if i < trees else int(rng.integers(i)) for i in range(n)]
+    names = rng.permutation(n)
+    shuffled = np.full(n, -1)
+    for i, p in enumerate(parents):
+        shuffled[names[i]] = names[p] if p >= 0 else -1
+    return shuffled
+
+
+RATES = np.array([0.25, 0.5])
+for n in (0, 1, 2, 17, 150):
+    P, lengths = random_forest(n), abs(real(n))
+    case(
+        f"tree_decay-{n}",
+        lambda a, P=P, w=lengths: tree_decay(as_forest(parents=P, lengths=w), a(RATES[:1])),
+        naive.tree_decay(P, np.exp(-RATES[:1, None] * lengths)),
+    )
+P, lengths = random_forest(12, trees=3), abs(real(12))
+case(
+    "tree_decay-heads",
+    lambda a, P=P, w=lengths: tree_decay(as_forest(parents=P, lengths=w), a(RATES)),
+    naive.tree_decay(P, np.exp(-RATES[:, None] * lengths)),
+)
+case(
+    "tree_decay-growth",
+    lambda a, P=P, w=lengths: tree_decay(as_forest(parents=P, lengths=w), a(np.array(-0.5))),
+    naive.tree_decay(P, np.exp(0.5 * lengths)),
+)
+P_FOREST = as_forest(parents=P)
+case("tree_decay-factors", lambda a: tree_decay(P_FOREST, factors=a(gates(2, 12))), naive.tree_decay(P, gates(2, 12)))
+case(
+    "tree_decay-complex",
+    lambda a: tree_decay(P_FOREST, factors=a(complex_(12) / 2)),
+    naive.tree_decay(P, complex_(12) / 2),
+)
+case(
+    "hadamard-tree_decay",
+    lambda a: tree_decay(P_FOREST, a(np.array(0.5))) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),
+    naive.tree_decay(P, np.full(12, np.exp(-0.5))) * naive.low_rank(real(12, 2), real(12, 2, seed=1)),
+)

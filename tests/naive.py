@@ -146,6 +146,44 @@ def matrix_function(A, f):
     return np.einsum("...ik,...k,...jk->...ij", V, f(values), V.conj())
 
 
+def tree_paths(parents):
+    """For every pair of nodes the nodes whose edges to their parents make the path between them; None between trees."""
+    ancestors = [[i] for i in range(len(parents))]
+    for climb in ancestors:
+        while parents[climb[-1]] >= 0:
+            climb.append(parents[climb[-1]])
+    paths = {}
+    for i, j in itertools.product(range(len(parents)), repeat=2):
+        common = next((v for v in ancestors[i] if v in ancestors[j]), None)
+        paths[i, j] = None
+        if common is not None:
+            up, down = ancestors[i], ancestors[j]
+            paths[i, j] = up[: up.index(common)] + down[: down.index(common)]
+    return paths
+
+
+def tree_decay(parents, factors):
+    """M_ij = product of the factors of the edges between i and j, 0 between trees."""
+    factors, n = np.asarray(factors), len(parents)
+    M = np.zeros((*factors.shape[:-1], n, n), factors.dtype)
+    for (i, j), path in tree_paths(parents).items():
+        if path is not None:
+            M[..., i, j] = 1
+            for v in path:
+                M[..., i, j] *= factors[..., v]
+    return M
+
+
+def tree_mask(parents, lengths, f):
+    """M_ij = f(sum of the lengths of the edges between i and j), 0 between trees."""
+    n = len(parents)
+    M = np.zeros((n, n), np.result_type(f(0.0), float))
+    for (i, j), path in tree_paths(parents).items():
+        if path is not None:
+            M[i, j] = f(sum(lengths[v] for v in path))
+    return M
+
+
 def masked_attention(phi_q, phi_k, v, mask=None, eps=0.0):
     """Rows of A = mask * (phi_q phi_k^T) + eps, divided by their sum, times v; a row that sums to zero gives zeros."""
     L, S = phi_q.shape[-2], phi_k.shape[-2]

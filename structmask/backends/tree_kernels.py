@@ -1,0 +1,71 @@
+"""Sweeps over forests: one entry each, to numba for host arrays, else to the standard form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from structmask.backends import _standard_tree, arrays
+from structmask.backends._standard_tree import Levels
+from structmask.backends.arrays import Array
+from structmask.backends.kernels import flat, numba_runs, shared
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A forest as its sweeps need it: nodes by position, and by position parents, pointers to children, levels."""
+
+    order: Array
+    position: Array
+    up: Array
+    first: Array
+    levels: Levels
+
+    def to(self, home: str) -> Sweep:
+        """The same in another home."""
+        moved = {name: arrays.move(getattr(self, name), home) for name in ("order", "position", "up", "first")}
+        return Sweep(**moved, levels=self.levels)
+
+    @property
+    def roots(self) -> int:
+        """Number of roots, which come first."""
+        return self.levels.roots
+
+
+def tree_product(sweep: Sweep, E: Array, X: Array) -> Array:
+    """Decay masks of factors E (..., n), by position and zero at roots, times X (..., n, k), in X's precision."""
+    E, X = _of_one_kind(E, X)
+    if numba_runs(X, complex_=True) and not bool((np.abs(E) > 1).any()):
+        from structmask.backends._numba.tree import tree_product as product
+
+        batch = np.broadcast_shapes(X.shape[:-2], E.shape[:-1])
+        Y = product(sweep.order, sweep.up, sweep.roots, shared(E, batch, 1), flat(X, batch, 2))
+        return Y.reshape(*batch, *X.shape[-2:])
+    S, R = tree_sums(sweep, E, X)
+    Y = arrays.namespace(X).take(S + E[..., None] * R, sweep.position, axis=-2)
+    return arrays.cast_precision(Y, arrays.precision(X))
+
+
+def tree_sums(sweep: Sweep, E: Array, X: Array) -> tuple[Array, Array]:
+    """S and R (..., n, k), by position and in double precision, for X (..., n, k) in the caller's order.
+
+    S[i] sums what is at and below i, R[i] everything else of its tree as it arrives at the parent of i: the product's
+    row is S + E R.
+    """
+    E, X = _of_one_kind(E, X)
+    if not numba_runs(X, complex_=True):
+        xp = arrays.namespace(X)
+        ordered = xp.take(arrays.cast_precision(X, "float64"), sweep.order, axis=-2)
+        return _standard_tree.tree_sums(sweep.levels.on(arrays.home(X)), E, ordered)
+    from structmask.backends._numba.tree import tree_sums as sums
+
+    batch = np.broadcast_shapes(X.shape[:-2], E.shape[:-1])
+    S, R = sums(sweep.order, sweep.first, shared(E, batch, 1), flat(X, batch, 2))
+    return S.reshape(*batch, *X.shape[-2:]), R.reshape(*batch, *X.shape[-2:])
+
+
+def _of_one_kind(E: Array, X: Array) -> tuple[Array, Array]:
+    """Factors in double precision, both complex if one is."""
+    E, X = arrays.as_same_kind(E, X)
+    return arrays.cast_precision(E, "float64"), X

@@ -1,0 +1,212 @@
+"""Decay along the paths of a tree: products of factors, one an edge, in two sweeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.backends.tree_kernels import tree_product, tree_sums
+from structmask.graphs.tree import Forest, as_forest, root_sums
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
+from structmask.linalg.planning import Work
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TreeDecay(StructuredMatrix):
+    """M_ij = product of the factors of the edges between i and j, 1 on the diagonal, 0 between trees.
+
+    Made by `tree_decay`, either from `factors`, or from `rate` and `lengths`: then the factors are
+    exp(-rate lengths) and M_ij = exp(-rate dist(i, j)).
+
+    Parameters
+    ----------
+    forest : Forest
+        The trees.
+    rate : float, complex or array (...)
+        Decay a unit of length; an array is a batch.
+    lengths : array (..., n)
+        Lengths of the edges from nodes to their parents.
+    factors : array (..., n)
+        Factors of the edges from nodes to their parents; those at roots are not used.
+    """
+
+    forest: Forest
+    rate: Any = None
+    lengths: Any = None
+    factors: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if self.factors is not None:
+            batch = tuple(self.factors.shape[:-1])
+        else:
+            batch = np.broadcast_shapes(tuple(getattr(self.rate, "shape", ())), tuple(self.lengths.shape[:-1]))
+        return (*batch, self.forest.size, self.forest.size)
+
+    def _place(self, width: str, target: str) -> Self:
+        """Moved only: factors are multiplied along paths, which would multiply their rounding."""
+        moved = {name: arrays.move(x, target) if hasattr(x, "dtype") else x for name, x in self._generators()}
+        return dataclasses.replace(self, **moved)
+
+    def _of_nodes(self) -> Array:
+        """Factors (..., n), in double precision, in the caller's order."""
+        if self.factors is not None:
+            return arrays.cast_precision(self.factors, "float64")
+        lengths = arrays.cast_precision(self.lengths, "float64")
+        xp = arrays.namespace(lengths)
+        return xp.exp(-_column(self.rate) * lengths)
+
+    @cached_property
+    def edge_factors(self) -> Array:
+        """Factors (..., n) by position, zero at roots."""
+        e, home = self._of_nodes(), arrays.home(self._of_nodes())
+        xp, roots = arrays.namespace(e), self.forest.roots
+        e = xp.take(e, self.forest.sweep(home).order, axis=-1)
+        return xp.concat([xp.zeros_like(e[..., :roots]), e[..., roots:]], axis=-1)
+
+    def _matmat(self, X: Array) -> Array:
+        return tree_product(self.forest.sweep(arrays.home(X)), self.edge_factors, X)
+
+    def transpose(self) -> TreeDecay:
+        return self
+
+    # --- gradient ---------------------------------------------------------------------------------------------------
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        """An edge is crossed by what is below it on one side and by everything else on the other.
+
+        With S and R the two sums for X, and P and T those for G and conjugate factors, the gradient for a factor is
+        P conj(R) + T conj(S), summed over columns.
+        """
+        xp, sweep, e = arrays.namespace(X), self.forest.sweep(arrays.home(X)), self.edge_factors
+        conj = xp.conj if any(map(arrays.is_complex, (e, G, X))) else _same
+        S, R = tree_sums(sweep, e, X)
+        P, T = tree_sums(sweep, conj(e), G)
+        gradient = xp.take(xp.sum(P * conj(R) + T * conj(S), axis=-1), sweep.position, axis=-1)
+        if self.factors is not None:
+            return {"factors": self._folded(gradient, self.factors)}
+        f, rate = self._of_nodes(), _column(self.rate)
+        by_rate = xp.sum(conj(-self.lengths * f) * gradient, axis=-1)
+        by_length = conj(-rate * f) * gradient
+        return {"rate": self._folded(by_rate, self.rate), "lengths": self._folded(by_length, self.lengths)}
+
+    @staticmethod
+    def _folded(gradient: Array, parameter: Any) -> Array:
+        """A gradient in the shape and precision of its parameter."""
+        total = unbroadcast(gradient, tuple(getattr(parameter, "shape", ())), complex_=arrays.is_complex(parameter))
+        return arrays.cast_precision(total, arrays.precision(parameter)) if hasattr(parameter, "dtype") else total
+
+    # --- entries ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _sums(self) -> tuple[tuple[Array, Array], Array | None, Array | None]:
+        """Sums along paths from the roots: of lengths, or of logarithms of factors, of zeros, of signs."""
+        home = arrays.home(self.lengths if self.factors is None else self.factors)
+        sweep = self.forest.sweep(home)
+        values = arrays.cast_precision(self.lengths if self.factors is None else self.factors, "float64")
+        xp = arrays.namespace(values)
+        values = xp.take(values, sweep.order, axis=-1)
+        if self.factors is None:
+            return root_sums(sweep.up, values), None, None
+        zero = values == 0
+        size = xp.where(zero, xp.ones_like(values), values)
+        real = not arrays.is_complex(values)
+        logarithms = root_sums(sweep.up, xp.log(xp.abs(size) if real else size))
+        ones, zeros = xp.ones_like(logarithms[0]), xp.zeros_like(logarithms[0])
+        signs = root_sums(sweep.up, xp.where(values < 0, ones, zeros))[0] if real and bool(xp.any(values < 0)) else None
+        count = root_sums(sweep.up, xp.where(zero, ones, zeros))[0] if bool(xp.any(zero)) else None
+        return logarithms, count, signs
+
+    def _at(self, i: Array, j: Array) -> Array:
+        xp, forest = arrays.namespace(i), self.forest
+        i, j = xp.broadcast_arrays(i, j)
+        ancestors = forest.ancestors(i, j)
+        sums, zeros, signs = self._sums
+        exponent = forest.path_sums(sums, i, j, ancestors)
+        if self.factors is None:
+            rate = self.rate
+            exponent = -(rate if isinstance(rate, float | complex) else rate[(..., *(None,) * i.ndim)]) * exponent
+        value = xp.exp(exponent)
+        if signs is not None:
+            value = value * (1 - 2 * (forest.path_sums((signs, xp.zeros_like(signs)), i, j, ancestors) % 2))
+        inside = ancestors > 0
+        if zeros is not None:
+            inside = inside & (xp.real(forest.path_sums((zeros, xp.zeros_like(zeros)), i, j, ancestors)) == 0)
+        return xp.where(inside, value, xp.zeros_like(value))
+
+    @property
+    def _entry_bytes(self) -> float:
+        return 150.0
+
+    def _work(self, columns: int) -> Work:
+        heads, n = math.prod(self.shape[:-2]), self.forest.size
+        return Work(scan=6.0 * heads * n * columns, calls=1)
+
+
+def _column(rate: Any) -> Any:
+    """A rate beside lengths."""
+    return rate[..., None] if hasattr(rate, "dtype") else rate
+
+
+def _same(a: Array) -> Array:
+    return a
+
+
+def tree_decay(tree: Any, /, rate: Any = None, *, factors: Any = None) -> TreeDecay:
+    """Decay mask of a tree or forest: exp(-rate dist(i, j)), or the product of one factor an edge.
+
+    Parameters
+    ----------
+    tree : Forest or graph
+        As for `as_forest`. Its lengths become a parameter of the mask, with a gradient.
+    rate : float, complex or array (...), optional
+        Decay a unit of length. An array makes a batch, one mask a head. Complex rates a + ib give exp(-a dist) times
+        a wave in the distance, and the mean of the masks of a + ib and a - ib is exp(-a dist) cos(b dist). A rate
+        below zero grows.
+    factors : array (..., n), optional
+        In place of a rate: the factor of the edge from each node to its parent. Laplace transforms of random lengths
+        (`random_lengths`) give the expected mask.
+
+    Returns
+    -------
+    TreeDecay
+        The mask, 1 on the diagonal and 0 between trees. A product costs O(n) a column, whatever the depth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import as_forest, tree_decay
+    >>> tree = as_forest(parents=[-1, 0, 0, 1], lengths=[0.0, 1.0, 2.0, 1.0])
+    >>> M = tree_decay(tree, np.log(2.0))
+    >>> M.to_dense()
+    array([[1.    , 0.5   , 0.25  , 0.25  ],
+           [0.5   , 1.    , 0.125 , 0.5   ],
+           [0.25  , 0.125 , 1.    , 0.0625],
+           [0.25  , 0.5   , 0.0625, 1.    ]])
+    >>> x = np.arange(4.0)
+    >>> np.allclose(M @ x, M.to_dense() @ x)
+    True
+    """
+    if (rate is None) == (factors is None):
+        msg = "tree_decay takes a rate or factors=, one of them"
+        raise TypeError(msg)
+    forest = as_forest(tree)
+    if factors is not None:
+        factors = arrays.as_array(factors, "tree_decay(factors)")
+        if factors.ndim < 1 or factors.shape[-1] != forest.size:
+            msg = f"tree_decay of {forest!r} needs factors (..., {forest.size}), got shape {tuple(factors.shape)}"
+            raise ValueError(msg)
+        return TreeDecay(forest, factors=factors)
+    if isinstance(rate, int | float | complex):
+        rate = rate if isinstance(rate, complex) else float(rate)
+        return TreeDecay(forest, rate=rate, lengths=forest.lengths)
+    rate = arrays.as_array(rate, "tree_decay(rate)")
+    return TreeDecay(forest, rate=rate, lengths=arrays.move(forest.lengths, arrays.home(rate)))
