@@ -8,7 +8,15 @@ from structmask._show_versions import show_versions
 from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
-from structmask.graphs import NotATreeError, as_adjacency, as_forest, laplacian, spectral_bound, tree_decay
+from structmask.graphs import (
+    NotATreeError,
+    as_adjacency,
+    as_forest,
+    laplacian,
+    random_lengths,
+    spectral_bound,
+    tree_decay,
+)
 from structmask.linalg import (
     Band,
     BlockDiagonal,
@@ -63,6 +71,7 @@ __all__ = [
     "masked_attention",
     "matrix_function",
     "positive_features",
+    "random_lengths",
     "relu_features",
     "set_backend",
     "show_versions",

@@ -1,5 +1,6 @@
 """Graphs and trees: their matrices, and what is computed with them, one theorem a file."""
 
+from structmask.graphs import random_lengths
 from structmask.graphs.adjacency import as_adjacency
 from structmask.graphs.laplacian import laplacian, spectral_bound
 from structmask.graphs.tree import Forest, NotATreeError, as_forest
@@ -12,6 +13,7 @@ __all__ = [
     "as_adjacency",
     "as_forest",
     "laplacian",
+    "random_lengths",
     "spectral_bound",
     "tree_decay",
 ]

@@ -83,7 +83,8 @@ class Forest:
         """Position of the parent, by position; a root has its own."""
         above = self.parents[self.order]
         own = np.arange(self.size)
-        return np.where(above < 0, own, self.position[above]) if self.size else own
+        up: Ints = np.where(above < 0, own, self.position[above]) if self.size else own
+        return up
 
     @cached_property
     def first(self) -> Ints:
@@ -95,7 +96,8 @@ class Forest:
         """Number of edges to the root, by position."""
         edges = np.ones(self.size)
         edges[: self.roots] = 0
-        return root_sums(self.up, edges)[0].astype(np.int64)
+        depths: Ints = root_sums(self.up, edges)[0].astype(np.int64)
+        return depths
 
     @cached_property
     def levels(self) -> Ints:

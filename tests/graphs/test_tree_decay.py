@@ -1,0 +1,120 @@
+"""Decay along paths: on every tree, with every kind of factor, and as the mask of attention."""
+
+import numpy as np
+import pytest
+
+from structmask import LowRank, as_forest, explain, masked_attention, random_lengths, tree_decay, use_backend
+from structmask.linalg.hadamard import masked_product
+from tests import naive, zoo
+from tests.cases import complex_, gates, real
+
+
+def exponential(D, rate):
+    finite = np.isfinite(D)
+    return np.where(finite, np.exp(-rate * np.where(finite, D, 0.0)), 0)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+@pytest.mark.parametrize("weights", ["real", "unit", "zeros"])
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_product_is_that_of_all_distances(kind, weights, backend, close):
+    for n in (1, 2, 3, 50, 400):
+        parents, lengths = zoo.tree(kind, n), zoo.lengths(weights, n)
+        forest, D, X = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths), real(n, 11)
+        with use_backend(backend):
+            for rate in (0.7, 0.01, -0.02, 0.1 + 0.3j):
+                want = exponential(D, rate)
+                close(tree_decay(forest, rate) @ X, want @ X, scale=(abs(want) @ abs(X)).max())
+
+
+@pytest.mark.parametrize("kind", ["path", "star", "deep", "pruefer"])
+def test_large_trees(kind, close):
+    n = 3000
+    parents, lengths = zoo.tree(kind, n), zoo.lengths("real", n)
+    M, D, X = tree_decay(as_forest(parents=parents, lengths=lengths), 0.3), zoo.distances(parents, lengths), real(n, 3)
+    close(M @ X, exponential(D, 0.3) @ X, scale=(exponential(D, 0.3) @ abs(X)).max())
+    rows = np.arange(0, n, 97)
+    close(M.entries(rows, slice(None)), exponential(D, 0.3)[rows])
+
+
+@pytest.mark.parametrize("factors", [gates(2, 30), real(30), complex_(30), np.zeros(30), 3 * real(30)], ids=str)
+def test_any_factors(factors, close):
+    parents, X = zoo.tree("recursive", 30), real(30, 3)
+    M, want = tree_decay(as_forest(parents=parents), factors=factors), naive.tree_decay(parents, factors)
+    close(M @ X, want @ X, scale=(abs(want) @ abs(X)).max())
+    close(M.to_dense(), want)
+
+
+def test_rows_of_small_entries_keep_their_digits():
+    """Nothing is subtracted that could cancel: every row is accurate relative to itself."""
+    parents, X = np.arange(200) - 1, 10.0 ** -np.arange(200)[:, None]
+    M = tree_decay(as_forest(parents=parents), 3.0)
+    np.testing.assert_allclose(M @ X, M.to_dense() @ X, rtol=1e-12)
+
+
+def test_two_complex_rates_make_a_wave(close):
+    parents, lengths = zoo.tree("deep", 60), zoo.lengths("real", 60)
+    forest, D, X = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths), real(60, 2)
+    wave = 0.5 * (tree_decay(forest, 0.1 + 2j) + tree_decay(forest, 0.1 - 2j))
+    close((wave @ X).real, (np.exp(-0.1 * D) * np.cos(2 * D)) @ X)
+
+
+def test_parallel_and_serial_sweeps_agree(close):
+    n = 30_000
+    forest = as_forest(parents=zoo.tree("recursive", n), lengths=zoo.lengths("real", n))
+    M, X = tree_decay(forest, np.array([0.1, 0.9])), real(n, 21)
+    Y = M @ X
+    np.testing.assert_array_equal(Y, M @ X)
+    close(Y[..., :3], M @ X[:, :3])
+    close((tree_decay(forest, -1e-3) @ X)[:, :3], tree_decay(forest, -1e-3) @ X[:, :3])
+
+
+def test_expected_mask_is_the_mean_over_random_lengths(rng):
+    parents, scale = zoo.tree("binary", 7), np.linspace(0.5, 2.0, 7)
+    sample = rng.gamma(2.0, scale, size=(40_000, 7))
+    mean = naive.tree_decay(parents, np.exp(-0.8 * sample)).mean(axis=0)
+    factors = random_lengths.gamma(0.8, shape=2.0, scale=scale)
+    np.testing.assert_allclose(tree_decay(as_forest(parents=parents), factors=factors).to_dense(), mean, atol=0.01)
+
+
+def test_transforms_agree_where_distributions_do():
+    s, mean = np.linspace(0, 3, 5), 1.7
+    np.testing.assert_allclose(random_lengths.gamma(s, shape=1.0, scale=mean), random_lengths.exponential(s, mean=mean))
+    many = random_lengths.gamma(s, shape=1e8, scale=mean / 1e8)  # the law of large numbers
+    np.testing.assert_allclose(many, random_lengths.deterministic(s, length=mean), rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+@pytest.mark.parametrize("method", ["auto", "dense", "stream"])
+def test_attention(method, backend, close):
+    n = 90
+    parents, lengths = zoo.tree("forest", n), zoo.lengths("real", n)
+    mask = tree_decay(as_forest(parents=parents, lengths=lengths), np.array([0.2, 1.5]))
+    F, G, X = abs(real(2, n, 4)), abs(real(n, 4, seed=1)), real(n, 3, seed=2)
+    want = naive.masked_attention(F, G, X, exponential(zoo.distances(parents, lengths), mask.rate[:, None, None]))
+    with use_backend(backend):
+        close(masked_attention(F, G, X, mask=mask, features=None, method=method), want)
+        Y, mass = masked_product(mask, F, G, X, method, with_mass=True)
+        close(Y / mass[..., None], want)
+
+
+def test_explain_knows_the_mask():
+    mask = tree_decay(as_forest(parents=np.arange(4000) - 1), 0.1)
+    assert explain(mask, columns=4).method == "product"
+    assert explain(mask, columns=4).flops < 4000**2
+    assert explain(mask * LowRank(real(4000, 2), real(4000, 2)), columns=2).method != "dense"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (tree_decay, TypeError, "one of them"),
+        (lambda f: tree_decay(f, 1.0, factors=np.ones(3)), TypeError, "one of them"),
+        (lambda f: tree_decay(f, factors=np.ones(2)), ValueError, "shape"),
+        (lambda f: tree_decay(f, factors=np.float64(1)), ValueError, "shape"),
+        (lambda f: tree_decay(f, "fast"), TypeError, "dtype"),
+    ],
+)
+def test_bad_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(as_forest(parents=[-1, 0, 1]))
