@@ -19,10 +19,12 @@ from structmask import (
     Causal,
     Dense,
     Diagonal,
+    ExponentialSum,
     Hypercube,
     Kronecker,
     LowRank,
     Sparse,
+    StateSpace,
     StructuredMatrix,
     Toeplitz,
     as_forest,
@@ -489,4 +491,57 @@ case(
     "hadamard-tree_decay",
     lambda a: tree_decay(P_FOREST, a(np.array(0.5))) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),
     naive.tree_decay(P, np.full(12, np.exp(-0.5))) * naive.low_rank(real(12, 2), real(12, 2, seed=1)),
+
+# --- exponential sums and state space ---------------------------------------------------------------------------------
+
+for n in (0, 1, 2, 17, 150):
+    x = real(3), gates(3)
+    case(f"exponential_sum-{n}", lambda a, x=x, n=n: ExponentialSum(*map(a, x), n), naive.exponential_sum(*x, n))
+case(
+    "exponential_sum-heads-causal",
+    lambda a: ExponentialSum(a(real(2, 1, 3)), a(gates(3)), 9, causal=True),
+    naive.exponential_sum(real(2, 1, 3), gates(3), 9, causal=True),
+)
+case(
+    "exponential_sum-complex-upper",
+    lambda a: ExponentialSum(a(complex_(2)), a(complex_(2) / 4), 9, causal=True, upper=True),
+    naive.exponential_sum(complex_(2), complex_(2) / 4, 9, causal=True, upper=True),
+)
+x = real(3), gates(3)
+case(
+    "hadamard-exponential_sum",
+    lambda a, x=x: ExponentialSum(*map(a, x), N) * r(a),
+    naive.exponential_sum(*x, N) * dR,
+)
+
+
+def states(*batch, rank=3, data=real):
+    """A transition of norm at most 3/4, what enters and what is seen."""
+    a = data(*batch, rank, rank)
+    a = (0.75 * a / np.linalg.norm(a, 2, (-2, -1), keepdims=True)).astype(np.complex64 if data is complex_ else "f4")
+    return a.astype(complex if data is complex_ else float), data(*batch, rank, seed=1), data(rank, seed=2)
+
+
+for n in (0, 1, 17, 150):
+    x, y = states(), real(4)
+    case(
+        f"state_space-{n}",
+        lambda a, x=x, y=y, n=n: StateSpace(*map(a, x), n, near=a(y)),
+        naive.state_space(*x, n, y),
+    )
+case(
+    "state_space-heads-causal",
+    lambda a: StateSpace(*map(a, states(2, 1)), 9, near=a(real(3, 2)), causal=True),
+    naive.state_space(*states(2, 1), 9, real(3, 2), causal=True),
+)
+case(
+    "state_space-complex-upper",
+    lambda a: StateSpace(*map(a, states(data=complex_)), 9, causal=True, upper=True),
+    naive.state_space(*states(data=complex_), 9, causal=True, upper=True),
+)
+x = states()
+case(
+    "hadamard-state_space",
+    lambda a, x=x: StateSpace(*map(a, x), N, near=a(real(2)), causal=True) * r(a),
+    naive.state_space(*x, N, real(2), causal=True) * dR,
 )

@@ -66,6 +66,47 @@ def sparse(rows, columns, values, shape):
     return M
 
 
+def stationary(value, n, *, causal=False, upper=False):
+    """M_ij = value(|i - j|), on one side of the diagonal only if causal (below) or upper as well (above)."""
+    zero = 0 * value(0)
+    M = np.zeros((*zero.shape, n, n), zero.dtype)
+    for i in range(n):
+        for j in range(n):
+            if not causal or (j >= i if upper else i >= j):
+                M[..., i, j] = value(abs(i - j))
+    return M
+
+
+def exponential_sum(weights, decays, n, **sides):
+    """M_ij = sum_r weights_r decays_r^|i-j|."""
+
+    def value(s):
+        total = 0.0
+        for r in range(decays.shape[-1]):
+            power = weights[..., r] + 0 * decays[..., r]
+            for _ in range(s):
+                power = power * decays[..., r]
+            total = total + power
+        return np.asarray(total)
+
+    return stationary(value, n, **sides)
+
+
+def state_space(a, b, c, n, near=None, **sides):
+    """M_ij = near[|i - j|] where that exists, else c a^(|i-j|-w) b with w the length of near."""
+    w = 0 if near is None else near.shape[-1]
+
+    def value(s):
+        if s < w:
+            return np.asarray(near[..., s]) + 0 * np.sum(c * b, axis=-1)
+        x = b[..., None]
+        for _ in range(s - w):
+            x = a @ x
+        return np.asarray(np.sum(c * x[..., 0], axis=-1)) + (0 if near is None else 0 * np.sum(near, axis=-1))
+
+    return stationary(value, n, **sides)
+
+
 def band(offsets, n, upper=None):
     """M_ij = offsets[i - j + upper] where that exists, else 0."""
     offsets = np.asarray(offsets)

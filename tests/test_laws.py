@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -371,7 +372,8 @@ def test_threads_get_the_same_product(case, host, rng):
 def test_every_class_has_a_case(host):
     matrices = [host.build(case) for case in CASES]
     tested = {type(matrix) for M in matrices for matrix in (M, *parts(M))}
-    assert {kind for kind in subclasses(StructuredMatrix) if kind.__module__.startswith("structmask.")} <= tested
+    concrete = {kind for kind in subclasses(StructuredMatrix) if not inspect.isabstract(kind)}
+    assert {kind for kind in concrete if kind.__module__.startswith("structmask.")} <= tested
 
 
 def subclasses(kind):

@@ -7,12 +7,14 @@ from structmask.linalg.buckets import Buckets
 from structmask.linalg.causal import Causal
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
+from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Kronecker, kron, kronecker_sum
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.matrix_function import MatrixFunction, matrix_function
 from structmask.linalg.planning import Plan, explain
 from structmask.linalg.solve import solve
+from structmask.linalg.state_space import StateSpace
 from structmask.linalg.toeplitz import Toeplitz
 
 __all__ = [
@@ -23,12 +25,14 @@ __all__ = [
     "ConvergenceWarning",
     "Dense",
     "Diagonal",
+    "ExponentialSum",
     "Hypercube",
     "Kronecker",
     "LowRank",
     "MatrixFunction",
     "Plan",
     "Sparse",
+    "StateSpace",
     "StructuredMatrix",
     "Toeplitz",
     "explain",

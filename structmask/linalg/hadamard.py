@@ -28,6 +28,7 @@ from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
+from structmask.linalg.state_space import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 METHODS = (
@@ -220,7 +221,9 @@ def applicable(mask: StructuredMatrix, kind: Kind) -> tuple[str, ...]:
         extra = "low_rank"
     if isinstance(mask, Toeplitz) and kind.real and mask._circulant.has_kernel:
         extra = "fused"
-    return ("dense", "stream", *parts.METHODS.get(type(mask), () if extra is None else (extra,)))
+    if isinstance(mask, Stationary):
+        extra = "scan"
+    return ("dense", "stream", *(() if extra is None else (extra,)), *parts.METHODS.get(type(mask), ()))
 
 
 def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:

@@ -16,12 +16,14 @@ import numpy as np
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
+from structmask.linalg import state_scan
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import Bordered
 from structmask.linalg.causal import Causal
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Work
+from structmask.linalg.state_space import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 _SMALL = 1 << 13  # entries of a mask that is formed once: less work than to find another way
@@ -199,8 +201,10 @@ def fused(mask: Toeplitz, F: Array, G: Array, X: Array) -> Result:
 # --- what the mask's own structure allows -----------------------------------------------------------------------------
 
 
-def scan(mask: Causal, F: Array, G: Array, X: Array) -> Result:
-    """Causal masks: matrix products inside chunks, a state r x k between them; local, hence accurate row by row."""
+def scan(mask: Causal | Stationary, F: Array, G: Array, X: Array) -> Result:
+    """Matrix products inside chunks, states r x k between them; local, hence accurate row by row."""
+    if isinstance(mask, Stationary):
+        return state_scan.hadamard(mask, F, G, X)
     decay, F, G, X = arrays.as_same_kind(mask.decays(X), F, G, X)
     return kernels.causal_hadamard(F, G, X, decay, upper=mask.upper)
 
@@ -264,8 +268,10 @@ def fused_work(mask: Toeplitz, s: Sizes) -> Work:
     )
 
 
-def scan_work(_: Causal, s: Sizes) -> Work:
-    """Chunks of 64 rows."""
+def scan_work(mask: Causal | Stationary, s: Sizes) -> Work:
+    """Chunks of 64 rows; those of a state-space mask are chosen by their cost."""
+    if isinstance(mask, Stationary):
+        return state_scan.hadamard_work(mask, s.heads, s.r, s.k)
     return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=1)
 
 

@@ -19,9 +19,11 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal, Bordered, stacked
 from structmask.linalg.buckets import Buckets
 from structmask.linalg.composite import Scaled, Sum
+from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.generators import Gradients, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.planning import Work
+from structmask.linalg.state_space import StateSpace, Stationary
 
 Part: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
 Cost: TypeAlias = Callable[[StructuredMatrix, Sizes], Work]
@@ -189,20 +191,20 @@ def band_gradient(mask: Band, F: Array, G: Array, P: Array, X: Array) -> Gradien
 # --- tables of offsets ------------------------------------------------------------------------------------------------
 
 
-def toeplitz(mask: Band | Buckets, F: Array, G: Array, X: Array, product: Part) -> Result:
+def toeplitz(mask: Band | Buckets | Stationary, F: Array, G: Array, X: Array, product: Part) -> Result:
     """The same mask as a Toeplitz matrix, by its best method."""
     return product(mask.toeplitz, F, G, X)
 
 
-def toeplitz_work(mask: Band | Buckets, sizes: Sizes, cost: Cost) -> Work:
+def toeplitz_work(mask: Band | Buckets | Stationary, sizes: Sizes, cost: Cost) -> Work:
     """That of the Toeplitz matrix."""
     return cost(mask.toeplitz, sizes)
 
 
-def buckets_pullback(
-    mask: Buckets, F: Array, G: Array, P: Array, X: Array, pullback: Pullback
+def toeplitz_pullback(
+    mask: Buckets | Stationary, F: Array, G: Array, P: Array, X: Array, pullback: Pullback
 ) -> tuple[Gradients, Array, Array]:
-    """Gradients of the Toeplitz matrix, its table summed bucket by bucket."""
+    """Gradients of the Toeplitz matrix; that of its table goes on to the generators."""
     d_table, dF, dG = pullback(mask.toeplitz, F, G, P, X)
     return mask.gradient(d_table["offsets"]), dF, dG
 
@@ -239,10 +241,14 @@ METHODS: dict[type[StructuredMatrix], tuple[str, ...]] = {
     Bordered: ("border",),
     Band: ("band", "toeplitz"),
     Buckets: ("toeplitz",),
+    ExponentialSum: ("toeplitz",),
+    StateSpace: ("toeplitz",),
 }
 NAMES = frozenset(name for names in METHODS.values() for name in names)
 PULLBACKS: dict[type[StructuredMatrix], Any] = {
     BlockDiagonal: blocks_pullback,
     Bordered: border_pullback,
-    Buckets: buckets_pullback,
+    Buckets: toeplitz_pullback,
+    ExponentialSum: toeplitz_pullback,
+    StateSpace: toeplitz_pullback,
 }
