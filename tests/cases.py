@@ -491,6 +491,7 @@ case(
     "hadamard-tree_decay",
     lambda a: tree_decay(P_FOREST, a(np.array(0.5))) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),
     naive.tree_decay(P, np.full(12, np.exp(-0.5))) * naive.low_rank(real(12, 2), real(12, 2, seed=1)),
+)
 
 # --- exponential sums and state space ---------------------------------------------------------------------------------
 

@@ -21,10 +21,12 @@ from structmask.linalg.buckets import Buckets
 from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Product, Scaled, Sum
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
+from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.hadamard import Hadamard
 from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank, constant
+from structmask.linalg.state_space import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 Rule: TypeAlias = Callable[[Any, Any], StructuredMatrix | None]
@@ -157,6 +159,14 @@ def _bucket_sum(a: Any, b: Any) -> StructuredMatrix | None:
     return Buckets(a.values + b.values, a.edges, a.n, order=a.order) if _same_buckets(a, b) else None
 
 
+def _exponential_sum(a: Any, b: Any) -> StructuredMatrix | None:
+    """Terms join, where both sums see the same sides."""
+    if not _same_sides(a, b):
+        return None
+    weights, decays = (_beside_in_batch(a, b, name) for name in ("weights", "decays"))
+    return ExponentialSum(weights, decays, a.n, causal=a.causal, upper=a.upper)
+
+
 def _block_sum(a: Any, b: Any) -> StructuredMatrix | None:
     """Blocks add where both lie at the same places."""
     return BlockDiagonal(_in_pairs(add, a.blocks, b.blocks)) if a.block_shapes == b.block_shapes else None
@@ -259,6 +269,33 @@ def _bucket_toeplitz(a: Any, b: Any) -> StructuredMatrix | None:
     return elementwise(a.toeplitz, b) if _is_stationary(b) else None
 
 
+def _exponential_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
+    """(sum_r w_r rho_r^s) (sum_t v_t sigma_t^s) = sum_rt w_r v_t (rho_r sigma_t)^s."""
+    if not _same_sides(a, b):
+        return None
+    xp = arrays.namespace(a.decays)
+    pairs = [getattr(a, name)[..., :, None] * getattr(b, name)[..., None, :] for name in ("weights", "decays")]
+    weights, decays = (xp.reshape(x, (*x.shape[:-2], a.rank * b.rank)) for x in pairs)
+    return ExponentialSum(weights, decays, a.n, causal=a.causal, upper=a.upper)
+
+
+def _causal_stationary(a: Any, b: Any) -> StructuredMatrix | None:
+    """Prefix sums keep one side of what depends on i - j only; an exponential sum takes up a decay as well."""
+    if b.causal and a.upper != b.upper:
+        return None
+    one_sided: StructuredMatrix = dataclasses.replace(b, causal=True, upper=a.upper)
+    if isinstance(a.decay, float) and a.decay == 1:
+        return one_sided
+    if not (isinstance(b, ExponentialSum) and a.is_constant and b.errors is None):
+        return None
+    return _changed(one_sided, "decays", b.decays * a.decay)
+
+
+def _stationary_toeplitz(a: Any, b: Any) -> StructuredMatrix | None:
+    """A state-space mask is a Toeplitz matrix."""
+    return elementwise(a.toeplitz, b) if a.errors is None and _is_stationary(b) else None
+
+
 def _block_hadamard(a: Any, b: Any) -> StructuredMatrix | None:
     """Blocks multiply where both lie at the same places and every pair of blocks has a rule."""
     blocks = _in_pairs(elementwise, a.blocks, b.blocks) if a.block_shapes == b.block_shapes else None
@@ -331,6 +368,7 @@ _SUMS: tuple[tuple[type, type, Rule], ...] = (
     (Hypercube, Hypercube, lambda a, b: Hypercube(a.values + b.values)),  # values add, distance by distance
     (Band, Band, _band_sum),
     (Buckets, Buckets, _bucket_sum),
+    (ExponentialSum, ExponentialSum, _exponential_sum),
     (BlockDiagonal, BlockDiagonal, _block_sum),
     (LowRank, LowRank, _low_rank_sum),
     (Dense, Dense, lambda a, b: Dense(a.a + b.a)),  # entries add
@@ -348,6 +386,10 @@ _HADAMARD: tuple[tuple[type, type, Rule], ...] = (
     (Buckets, Toeplitz, _bucket_toeplitz),
     (Buckets, Causal, _bucket_toeplitz),
     (Toeplitz, Toeplitz, _toeplitz_hadamard),
+    (ExponentialSum, ExponentialSum, _exponential_hadamard),
+    (Stationary, Toeplitz, _stationary_toeplitz),
+    (Stationary, Buckets, _stationary_toeplitz),
+    (Causal, Stationary, _causal_stationary),
     (Causal, Toeplitz, _causal_toeplitz),
     (Causal, Causal, _causal_hadamard),
     (Hypercube, Hypercube, lambda a, b: Hypercube(a.values * b.values)),  # values multiply, distance by distance
@@ -449,6 +491,11 @@ def _same_bands(a: Band, b: Band) -> bool:
     return a.above == b.above and a.below == b.below
 
 
+def _same_sides(a: Stationary, b: Stationary) -> bool:
+    """Whether two exact masks see the same sides of the diagonal."""
+    return a.sides == b.sides and a.errors is b.errors is None
+
+
 def _same_buckets(a: Buckets, b: Buckets) -> bool:
     return (a.edges, a.order, a.values.shape[-1]) == (b.edges, b.order, b.values.shape[-1])
 
@@ -458,7 +505,8 @@ def _is_stationary(b: StructuredMatrix) -> bool:
     if 0 in b.shape[-2:]:
         return False
     one_level = isinstance(b, Toeplitz) and b.levels == 1 and b.row_grid == b.column_grid
-    return one_level or isinstance(b, Band | Buckets) or (isinstance(b, Causal) and b.is_constant)
+    exact = isinstance(b, Stationary) and b.errors is None
+    return one_level or exact or isinstance(b, Band | Buckets) or (isinstance(b, Causal) and b.is_constant)
 
 
 def _same_grids(a: Toeplitz, b: Toeplitz) -> bool:
@@ -483,6 +531,11 @@ def _beside(a: Any, b: Any) -> Any:
     batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
     a, b = arrays.as_same_kind(a, b)
     return xp.concat([xp.broadcast_to(f, (*batch, *f.shape[-2:])) for f in (a, b)], axis=-1)
+
+
+def _beside_in_batch(a: Any, b: Any, name: str) -> Any:
+    """A generator (..., r) of two matrices side by side."""
+    return _beside(getattr(a, name)[..., None, :], getattr(b, name)[..., None, :])[..., 0, :]
 
 
 def _row_kronecker(a: Any, b: Any) -> Any:

@@ -8,7 +8,8 @@ columns Z_q = a^(C-1-q+e) b; the B chunks before are exact tiles. Above the diag
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,8 @@ PRODUCT_CHUNK = 64
 STANDARD_CHUNK = 64
 
 
-class Chunks(NamedTuple):
+@dataclass(frozen=True)
+class Chunks:
     """A mask cut into chunks of `size`; tiles reach `reach` - 1 chunks far."""
 
     mask: Stationary

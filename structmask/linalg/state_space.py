@@ -105,24 +105,27 @@ class Stationary(StructuredMatrix):
         return not self.upper, not self.causal or self.upper
 
     def transpose(self) -> Self:
-        return replace(self, upper=not self.upper) if self.causal else self  # type: ignore[type-var]
+        return self._with(upper=not self.upper) if self.causal else self
+
+    def _with(self, **changes: Any) -> Self:
+        return replace(self, **changes)
 
     def _place(self, width: str, target: str) -> Self:
         """Moved only: the generators are raised to powers as large as n, which would raise their rounding with them."""
         own = {name: arrays.move(x, target) if hasattr(x, "dtype") else x for name, x in self._generators()}
-        return replace(self, **own)  # type: ignore[type-var]
+        return self._with(**own)
 
     def with_parameters(self, parameters: Any = None, /, **changes: Any) -> Self:
         """As for every matrix. One with other generators stands for no table, so that `errors` is None."""
         changed = super().with_parameters(parameters, **changes)
-        return replace(changed, errors=None)  # type: ignore[type-var]
+        return changed._with(errors=None)
 
     def astype(self, dtype: Any, /) -> Self:
         """As for every matrix. Rounded generators leave of a certified error an estimate."""
         changed = super().astype(dtype)
         if self.errors is None or arrays.precision(changed) == arrays.precision(self):
             return changed
-        return replace(changed, errors=self.errors._replace(norm=math.nan))  # type: ignore[type-var]
+        return changed._with(errors=self.errors._replace(norm=math.nan))
 
     @property
     def error_bound(self) -> float:
@@ -289,8 +292,12 @@ class StateSpace(Stationary):
         return arrays.namespace(self.a).linalg.matrix_power(_wide(self.a), count)
 
     def far(self, count: int) -> Array:
-        c, Z = arrays.as_same_kind(_wide(self.c), self.leaving(count))
-        return (c[..., None, :] @ Z)[..., 0, :]
+        """C a^(p m + q) b = (c a^(p m)) (a^q b): two orbits of about sqrt(count)."""
+        xp, m = arrays.namespace(self.a), 1 << (max(1, count).bit_length() + 1) // 2
+        rows = orbit(xp.matrix_transpose(self.steps(m)), _wide(self.c), -(-count // m))
+        rows, Z = arrays.as_same_kind(rows, self.leaving(m))
+        values = xp.matrix_transpose(rows) @ Z
+        return xp.reshape(values, (*values.shape[:-2], -1))[..., :count]
 
     def _chain(self, d: Array) -> Gradients:
         """The values at offsets s >= w are c Z with the states Z = (b, a b, a^2 b, ...)."""
