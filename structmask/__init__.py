@@ -39,6 +39,7 @@ from structmask.linalg import (
     kronecker_sum,
     matrix_function,
     solve,
+    solve_pullback,
     with_global_tokens,
 )
 
@@ -80,6 +81,7 @@ __all__ = [
     "set_backend",
     "show_versions",
     "solve",
+    "solve_pullback",
     "spectral_bound",
     "to_numpy",
     "tree_decay",

@@ -268,3 +268,38 @@ def laplacian(W, kind="combinatorial"):
             scale = {"combinatorial": 1.0, "symmetric": np.sqrt(d[i] * d[j]), "random_walk": d[i]}[kind]
             L[i, j] = ((d[i] if i == j else 0.0) - W[i, j]) / scale
     return L
+
+
+def circulant_eigenvalues(table, lengths, window):
+    """sum_k w(k) f(k) exp(-2 pi i j k / N), w the product of one weight a level."""
+    grid = [(side + 1) // 2 for side in np.shape(table)]
+    values = np.zeros(lengths, dtype=complex)
+    for j in np.ndindex(*lengths):
+        for index, f in np.ndenumerate(table):
+            term = f
+            for frequency, position, n, N in zip(j, index, grid, lengths, strict=True):
+                k = position - (n - 1)
+                term = term * window_weight(window, abs(k), n, N) * np.exp(-2j * np.pi * frequency * k / N)
+            values[j] += term
+    return values
+
+
+def window_weight(window, k, n, N):
+    """The weight of an offset of size k."""
+    if window == "strang":
+        return 1.0 if 2 * k < N else 0.5 if 2 * k == N else 0.0
+    if window == "chan":
+        return (n - k) / n
+    return 1 - 6 * (k / n) ** 2 + 6 * (k / n) ** 3 if 2 * k < n else 2 * (1 - k / n) ** 3
+
+
+def circulant(eigenvalues):
+    """The matrix with these eigenvalues for the plane waves on a grid."""
+    lengths = np.shape(eigenvalues)
+    points = list(np.ndindex(*lengths))
+
+    def wave(i, j):
+        return np.exp(2j * np.pi * sum(a * b / N for a, b, N in zip(i, j, lengths, strict=True)))
+
+    waves = np.array([[wave(i, j) for j in points] for i in points])
+    return waves @ np.diag(np.ravel(eigenvalues)) @ waves.conj().T / len(points)

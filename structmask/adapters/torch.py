@@ -1,4 +1,4 @@
-"""Masked attention and products on torch tensors, with exact gradients, the mask's included.
+"""Masked attention, products and linear systems on torch tensors, with exact gradients, the mask's included.
 
 A mask is a StructuredMatrix as everywhere. What is to be learned of it is given beside it as tensors, named as in its
 `parameters`: ``parameters={"offsets": offsets}``, nested for composite masks (or flat, joined by dots). `as_module`
@@ -13,19 +13,11 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from structmask.adapters._parameters import Parameters, flat, named, of_parameters, rebuilt, register
-from structmask.adapters._tensors import Tensor, array, check_places, check_tensors, promoted, reduced, tensor
-from structmask.attention import (
-    attend,
-    attend_pullback,
-    check_padding,
-    check_shapes,
-    repeated_over_padding,
-    without_padding,
-)
-from structmask.backends import get_backend, use_backend
+from structmask.adapters._functions import Attention, Product, Solution
+from structmask.adapters._parameters import Parameters, flat, named, rebuilt, register
+from structmask.adapters._tensors import Tensor, array, check_places, check_tensors, promoted
+from structmask.attention import check_padding, check_shapes, repeated_over_padding, without_padding
 from structmask.features import apply_features, elu_features
 from structmask.linalg.base import StructuredMatrix
 
@@ -103,7 +95,7 @@ def masked_attention(
     names, tensors = named(mask, parameters)
     padding = None if key_padding_mask is None else array(key_padding_mask)
     options = {"method": method, "eps": eps, "padding": padding}
-    return _Attention.apply(*promoted(F, G, v), mask, names, options, *tensors)
+    return Attention.apply(*promoted(F, G, v), mask, names, options, *tensors)
 
 
 def matmul(mask: StructuredMatrix, x: Tensor, /, *, parameters: Parameters | None = None) -> Tensor:
@@ -142,8 +134,68 @@ def matmul(mask: StructuredMatrix, x: Tensor, /, *, parameters: Parameters | Non
         raise TypeError(msg)
     names, tensors = named(mask, parameters)
     if x.ndim == 1:
-        return _Product.apply(x[:, None], mask, names, *tensors)[..., 0]
-    return _Product.apply(x, mask, names, *tensors)
+        return Product.apply(x[:, None], mask, names, *tensors)[..., 0]
+    return Product.apply(x, mask, names, *tensors)
+
+
+def solve(
+    mask: StructuredMatrix,
+    b: Tensor,
+    /,
+    *,
+    parameters: Parameters | None = None,
+    tol: float = 1e-8,
+    preconditioner: Any = "auto",
+) -> Tensor:
+    """Solution x of mask @ x = b on tensors, differentiable in b and the mask's parameters.
+
+    Parameters
+    ----------
+    mask : StructuredMatrix (..., n, n)
+    b : tensor (n,) or (..., n, k)
+    parameters : mapping, optional
+        Tensors in the place of generators of the mask, named as in ``mask.parameters``; those not given stay.
+    tol, preconditioner
+        As in `structmask.solve`, in both directions; the preconditioner by name or None.
+
+    Returns
+    -------
+    tensor
+        In the shape of b with the mask's batch, and in its dtype (complex if the mask is).
+
+    Raises
+    ------
+    ValueError, TypeError, BackendError, numpy.linalg.LinAlgError
+        As in `masked_attention` and in `structmask.solve`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a right-hand side misses `tol`, forwards or backwards.
+
+    Notes
+    -----
+    The backward pass is one more system, with the adjoint matrix; the iterations are not recorded.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from structmask import Diagonal
+    >>> from structmask.adapters.torch import solve
+    >>> d = torch.tensor([2.0, 4.0], requires_grad=True)
+    >>> solve(Diagonal([2.0, 4.0]), torch.ones(2), parameters={"d": d}).sum().backward()
+    >>> d.grad
+    tensor([-0.2500, -0.0625])
+    """
+    check_tensors(b=b)
+    if not isinstance(mask, StructuredMatrix):
+        msg = f"solve needs a StructuredMatrix, got {type(mask).__name__}; torch.linalg.solve takes tensors"
+        raise TypeError(msg)
+    if not (preconditioner is None or isinstance(preconditioner, str)):
+        msg = f"solve on tensors takes a preconditioner by name, or None, got {type(preconditioner).__name__}"
+        raise TypeError(msg)
+    names, tensors = named(mask, parameters)
+    return Solution.apply(b, mask, names, {"tol": tol, "preconditioner": preconditioner}, *tensors)
 
 
 def as_module(mask: StructuredMatrix, /) -> MaskModule:
@@ -199,6 +251,10 @@ class MaskModule(torch.nn.Module):
         options |= {"method": method, "eps": eps}
         return masked_attention(q, k, v, mask=self._mask, parameters=self._tensors(), **options)
 
+    def solve(self, b: Tensor, /, *, tol: float = 1e-8, preconditioner: str | None = "auto") -> Tensor:
+        """The solution x of mask @ x = b; options as in `solve`."""
+        return solve(self._mask, b, parameters=self._tensors(), tol=tol, preconditioner=preconditioner)
+
     def as_matrix(self) -> StructuredMatrix:
         """The mask with copies of the parameters' present values, without gradients."""
         tensors = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
@@ -210,45 +266,3 @@ class MaskModule(torch.nn.Module):
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: attrgetter(name)(self) for name in flat(self._mask.parameters)}
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, F: Tensor, G: Tensor, V: Tensor, mask: Any, names: tuple[str, ...], options: Any, *tensors: Tensor
-    ) -> Tensor:
-        ctx.matrix, ctx.names, ctx.options, ctx.backend = rebuilt(mask, names, tensors), names, options, get_backend()
-        out, ctx.mass = attend(array(F), array(G), array(V), ctx.matrix, **options)
-        result = tensor(out)
-        ctx.save_for_backward(F, G, V, result, *tensors)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        F, G, V, out, *tensors = ctx.saved_tensors
-        of_f, of_g, of_v, *_ = wanted = ctx.needs_input_grad
-        options = {"eps": ctx.options["eps"], "needs": (of_f, of_g, of_v, any(wanted[6:]))}
-        f, g_, v, y, d = map(array, (F, G, V, out, g))
-        with use_backend(ctx.backend):
-            *gradients, of_mask = attend_pullback(f, g_, v, ctx.matrix, y, ctx.mass, d, **options)
-        own = [reduced(d, x) for d, x in zip(gradients, (F, G, V), strict=True)]
-        return (*own, None, None, None, *of_parameters(of_mask, ctx.names, tensors, wanted[6:]))
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, X: Tensor, mask: StructuredMatrix, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
-        ctx.matrix, ctx.names, ctx.backend = rebuilt(mask, names, tensors), names, get_backend()
-        ctx.save_for_backward(X, *tensors)
-        return tensor(ctx.matrix @ array(X))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        X, *tensors = ctx.saved_tensors
-        wanted, (x, g) = ctx.needs_input_grad, (array(X), array(g))
-        with use_backend(ctx.backend):
-            own = reduced(ctx.matrix.mH @ g, X) if wanted[0] else None
-            of_mask = ctx.matrix.pullback(g, x) if any(wanted[3:]) and g.size and x.size else {}
-        return (own, None, None, *of_parameters(of_mask, ctx.names, tensors, wanted[3:]))

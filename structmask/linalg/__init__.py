@@ -13,7 +13,7 @@ from structmask.linalg.kronecker import Kronecker, kron, kronecker_sum
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.matrix_function import MatrixFunction, matrix_function
 from structmask.linalg.planning import Plan, explain
-from structmask.linalg.solve import solve
+from structmask.linalg.solve import solve, solve_pullback
 from structmask.linalg.state_space import StateSpace
 from structmask.linalg.toeplitz import Toeplitz
 
@@ -40,5 +40,6 @@ __all__ = [
     "kronecker_sum",
     "matrix_function",
     "solve",
+    "solve_pullback",
     "with_global_tokens",
 ]

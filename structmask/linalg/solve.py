@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg import krylov
 from structmask.linalg.base import StructuredMatrix
-from structmask.linalg.causal import Causal
 from structmask.linalg.convergence import ConvergenceWarning
-from structmask.linalg.elementary import Dense, Diagonal
-from structmask.linalg.krylov import Block, Method, Watch
+from structmask.linalg.direct import Block, Solver, direct_methods
+from structmask.linalg.generators import Gradients
+from structmask.linalg.krylov import Method, Watch
+from structmask.linalg.preconditioners import preconditioner as preconditioner_of
 from structmask.linalg.spectrum import is_hermitian
 
-_DENSE = 512  # rows up to which a matrix is formed and factored
 _ITERATIONS = 20_000
 _GAIN = 0.9  # of a residual: what another round of a method has to improve on
+_FINEST = 1e-15  # tolerance of a part of a composite matrix at the least
 
 
 def solve(
@@ -49,9 +49,12 @@ def solve(
         One right-hand side, or k of them.
     tol : float
         Relative residual to reach: ||b - A x|| <= tol ||b|| in the 2-norm for every right-hand side.
-    preconditioner : {"auto", "jacobi"}, None, StructuredMatrix, LinearOperator or callable
-        An approximate inverse of A; a callable takes and returns arrays (..., n, k). "jacobi" divides by the diagonal;
-        "auto" does so where entries are cheap and the diagonal varies (and is positive if A is Hermitian).
+    preconditioner : str, StructuredMatrix, LinearOperator, callable or None
+        An approximate inverse of A for the iterations; a callable takes and returns arrays (..., n, k). By name:
+        "strang", "parzen" and "chan" are inverses of circulants near composites of Toeplitz matrices, "circulant" is
+        the first of them that is positive; "jacobi" divides by the diagonal; "none" is None. "auto" solves without
+        iterations where it can, and takes a circulant where that tells more than the diagonal does, the diagonal where
+        it varies.
     callback : callable, optional
         ``callback(iteration, residual)`` after each iteration, with the largest relative residual that the iteration
         knows of. Direct solutions call nothing.
@@ -78,10 +81,12 @@ def solve(
 
     Notes
     -----
-    `Diagonal` and `Causal` have closed forms; `Dense` and anything up to 512 rows is factored. Otherwise conjugate
-    gradients and then MINRES run if A is Hermitian (as far as a random vector tells), and restarted GMRES at last: one
-    product an iteration, with all right-hand sides together. A singular system without a solution is not solved in the
-    sense of least squares. See Y. Saad, "Iterative Methods for Sparse Linear Systems" (2003).
+    Closed forms: diagonal and decay matrices, hypercubes, circulants, narrow bands, and products, Kronecker products
+    and blocks of matrices, part by part. `Dense` and anything up to 512 rows is factored (a Toeplitz matrix by
+    Levinson's recurrence). Otherwise conjugate gradients and then MINRES run if A is Hermitian (as far as a random
+    vector tells), and restarted GMRES at last: one product an iteration, with all right-hand sides together. A positive
+    definite Toeplitz matrix takes a few iterations whatever its size. A singular system without a solution is not
+    solved in the sense of least squares. See Y. Saad, "Iterative Methods for Sparse Linear Systems" (2003).
 
     Examples
     --------
@@ -95,144 +100,125 @@ def solve(
     B = _checked(a, b, tol)
     width, columns = arrays.precision(B), B[:, None] if B.ndim == 1 else B
     batch = a._broadcast_batch(columns)
-    xp = arrays.namespace(B)
-    columns = xp.broadcast_to(columns, (*batch, *columns.shape[-2:]))
-    kind = arrays.dtype_of("float64", complex_=arrays.is_complex(B) or a.dtype.kind == "c")
-    R = arrays.cast(columns, kind)
-    size = krylov.norms(R)
-    size = xp.where(size > 0, size, xp.ones_like(size))  # columns of one size: a transform takes several at once
-    X = R if 0 in R.shape else size * _solution(a._placed(R), R / size, tol, preconditioner, callback)
+    columns = arrays.namespace(B).broadcast_to(columns, (*batch, *columns.shape[-2:]))
+    R = arrays.cast(columns, arrays.dtype_of("float64", complex_=arrays.is_complex(B) or a.dtype.kind == "c"))
+    watch = Watch(callback, _ITERATIONS)
+    X, left = _scaled_solution(a._placed(R), R, tol, preconditioner, watch)
+    _warn_if_missed(left, tol, watch.iterations)
     X = arrays.cast_precision(X, width)
     return X[..., 0] if B.ndim == 1 else X
 
 
-def _solution(
-    a: StructuredMatrix, B: Array, tol: float, preconditioner: Any, callback: Callable[[int, float], object] | None
-) -> Array:
-    X, watch = _closed_form(a, B), Watch(callback, _ITERATIONS)
-    if X is None:
-        X = _iterated(a, B, tol, _preconditioner(a, B, preconditioner), watch)
-    _warn_if_missed(a, X, B, tol, watch.iterations)
-    return X
+def solve_pullback(
+    a: StructuredMatrix, x: Array, g: Array, /, *, tol: float = 1e-8, preconditioner: Any = "auto"
+) -> tuple[Gradients, Array]:
+    """The gradients of Re <g, x> for the solution x of A x = b: one more system, with the adjoint matrix.
+
+    Parameters
+    ----------
+    a : StructuredMatrix (..., n, n)
+        The matrix.
+    x : array (n,) or (..., n, k)
+        The solution, as `solve` gave it.
+    g : array
+        Cotangent of the solution, in its shape.
+    tol, preconditioner
+        As in `solve`, for the system A^H d_b = g. A preconditioner that is no name is for A^H.
+
+    Returns
+    -------
+    gradients : dict
+        For every generator of the matrix, as `StructuredMatrix.pullback` gives them.
+    d_b : array
+        For the right-hand side, in the shape of x: sum it over the dimensions along which b was broadcast.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.linalg.LinAlgError
+        As in `solve`, and ValueError if x and g differ in shape.
+
+    Notes
+    -----
+    From dx = A^-1 (db - dA x): d_b = A^-H g, and the generators have the gradient of Re <-d_b, A x> with x held fixed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import Diagonal, solve, solve_pullback
+    >>> a = Diagonal([2.0, 4.0])
+    >>> gradients, d_b = solve_pullback(a, solve(a, np.ones(2)), np.ones(2))
+    >>> gradients["d"], d_b  # of 1 / d, and of b / d
+    (array([-0.25  , -0.0625]), array([0.5 , 0.25]))
+    """
+    _checked(a, g, tol)
+    x, g = arrays.as_arrays(("x", x), ("g", g))
+    if tuple(x.shape) != tuple(g.shape):
+        msg = f"solve_pullback needs a cotangent in the shape {tuple(x.shape)} of the solution, got {tuple(g.shape)}"
+        raise ValueError(msg)
+    d_b = solve(a.mH, g, tol=tol, preconditioner=preconditioner)
+    return a.pullback(-d_b, x), d_b
 
 
-# --- what the structure knows better ----------------------------------------------------------------------------------
+# --- methods in turn --------------------------------------------------------------------------------------------------
 
 
-def _closed_form(a: StructuredMatrix, B: Array) -> Array | None:
-    """The solution where a structure has one of its own, None otherwise."""
-    match a:
-        case Diagonal():
-            return _divided(B, a.d)
-        case Causal():
-            return _difference(a, B)
-    if isinstance(a, Dense) or a.shape[-1] <= _DENSE:
-        return _factored(a.to_dense(), B)
-    return None
-
-
-def _divided(B: Array, d: Array) -> Array:
-    xp = arrays.namespace(B)
-    if bool(xp.any(d == 0)):
-        msg = "Singular matrix: the diagonal has a zero"
-        raise np.linalg.LinAlgError(msg)
-    return B / d[..., None]
-
-
-def _difference(a: Causal, B: Array) -> Array:
-    """y_i = x_i + decay_i y_{i-1} read backwards: x_i = y_i - decay_i y_{i-1}."""
-    xp, decay = arrays.namespace(B), a.decays(B)[..., 1:, None]
-    if a.upper:
-        return xp.concat([B[..., :-1, :] - decay * B[..., 1:, :], B[..., -1:, :]], axis=-2)
-    return xp.concat([B[..., :1, :], B[..., 1:, :] - decay * B[..., :-1, :]], axis=-2)
-
-
-def _factored(A: Array, B: Array) -> Array:
-    """LU with partial pivoting; one matrix for a whole batch of right-hand sides is factored once."""
-    xp, n = arrays.namespace(B), A.shape[-1]
-    A, B = arrays.as_same_kind(A, B)
-    if A.ndim == 2 and B.ndim > 2:
-        beside = xp.moveaxis(B, -2, 0)
-        return xp.moveaxis(xp.reshape(_factored(A, xp.reshape(beside, (n, -1))), beside.shape), 0, -2)
-    X = xp.linalg.solve(xp.broadcast_to(A, (*B.shape[:-2], n, n)), B)
-    if not bool(xp.all(xp.isfinite(X))):
-        msg = "Singular matrix: its factorisation has a zero pivot"
-        raise np.linalg.LinAlgError(msg)
-    return X
-
-
-# --- iterations -------------------------------------------------------------------------------------------------------
-
-
-def _iterated(a: StructuredMatrix, B: Array, tol: float, P: Block, watch: Watch) -> Array:
-    """Each method in turn improves on what the last one left, for as long as it makes progress."""
+def _solution(a: StructuredMatrix, B: Array, tol: float, given: Any, watch: Watch) -> tuple[Array, Array]:
+    """X and the norms of its residuals: each method improves on what the last one left, while it makes progress."""
     xp, scale = arrays.namespace(B), krylov.norms(B)
-    X, R = xp.zeros_like(B), B
-    for method in _methods(a):
+    X, R, left = xp.zeros_like(B), B, scale
+    for method in _methods(a, B, scale, tol, given, watch):
         watch.start()
         while True:
-            left = krylov.norms(R)
             if not xp.any(left > tol * scale):
-                return X
-            step = method(a._product, P, R, scale, tol, watch)
+                return X, left
+            step = method(R)
             remaining = B - a._product(X + step)
-            better = krylov.norms(remaining) < left  # false where a method broke down
-            X, R = xp.where(better, X + step, X), xp.where(better, remaining, R)
-            open_ = left > tol * scale
-            if watch.is_over or not xp.any((krylov.norms(R) < _GAIN * left) & open_):
+            size = krylov.norms(remaining)
+            better = size < left  # false where a method broke down
+            moved = xp.any((size < _GAIN * left) & (left > tol * scale))
+            X, R, left = (xp.where(better, new, old) for new, old in ((X + step, X), (remaining, R), (size, left)))
+            if watch.is_over or not moved:
                 break
-    return X
+    return X, left
 
 
-def _methods(a: StructuredMatrix) -> tuple[Method, ...]:
-    """Conjugate gradients notice soon that a matrix is indefinite; MINRES takes those; GMRES takes every matrix."""
-    if is_hermitian(a):
-        return krylov.conjugate_gradients, krylov.minimal_residuals, krylov.generalized_minimal_residuals
-    return krylov.generalized_minimal_residuals, krylov.long_minimal_residuals
+def _methods(a: StructuredMatrix, B: Array, scale: Array, tol: float, given: Any, watch: Watch) -> Iterator[Block]:
+    """Functions of a residual that approximate A^-1: direct ones unless a preconditioner is asked for, then Krylov's.
+
+    Conjugate gradients notice soon that a matrix is indefinite; MINRES takes those; GMRES takes every matrix.
+    """
+    if isinstance(given, str) and given == "auto":
+        found, is_enough = direct_methods(a, B, _part_solver(tol))
+        yield from found
+        if is_enough:
+            return
+    hermitian = is_hermitian(a)
+    P = preconditioner_of(a, given, hermitian=hermitian)
+    steps: tuple[Method, ...] = (krylov.generalized_minimal_residuals, krylov.long_minimal_residuals)
+    if hermitian:
+        steps = krylov.conjugate_gradients, krylov.minimal_residuals, krylov.generalized_minimal_residuals
+    for step in steps:
+        yield lambda R, step=step: step(a._product, P, R, scale, tol, watch)  # type: ignore[misc]
 
 
-def _preconditioner(a: StructuredMatrix, B: Array, given: Any) -> Block:
-    if given is None:
-        return lambda R: R
-    if isinstance(given, str):
-        return _jacobi(a, B, given)
-    if isinstance(given, StructuredMatrix):
-        _check_shape(a, given.shape[-2:])
-        return lambda R: given @ R
-    if isinstance(given, LinearOperator):
-        _check_shape(a, given.shape)
-        return lambda R: _on_host(given, R)
-    if callable(given):
-        return given  # type: ignore[no-any-return]
-    msg = (
-        f"preconditioner must be 'auto', 'jacobi', None, a StructuredMatrix, a LinearOperator or a callable, got "
-        f"{type(given).__name__}"
-    )
-    raise TypeError(msg)
+def _part_solver(tol: float) -> Solver:
+    """What solves with the parts of a composite matrix, a digit better than the whole needs."""
+
+    def solver(part: StructuredMatrix, B: Array) -> Array:
+        kind = arrays.dtype_of("float64", complex_=arrays.is_complex(B) or part.dtype.kind == "c")
+        return _scaled_solution(part, arrays.cast(B, kind), max(tol / 10, _FINEST), "auto", Watch(None, _ITERATIONS))[0]
+
+    return solver
 
 
-def _jacobi(a: StructuredMatrix, B: Array, name: str) -> Block:
-    if name not in ("auto", "jacobi"):
-        msg = f"unknown preconditioner {name!r}; choose 'auto', 'jacobi', None or an approximate inverse"
-        raise ValueError(msg)
-    if name == "auto" and not a.has_entries:
-        return lambda R: R
-    d, xp = a.diagonal(), arrays.namespace(B)
-    if name == "jacobi":
-        return lambda R: _divided(R, d)
-    size = xp.abs(d)
-    is_useful = bool(xp.min(size) > 0) and bool(xp.max(size) > 1.1 * xp.min(size))
-    real = xp.real(d) if arrays.is_complex(d) else d
-    if not is_useful or (bool(xp.any(real <= 0)) and is_hermitian(a)):
-        return lambda R: R
-    return lambda R: R / d[..., None]
-
-
-def _on_host(operator: LinearOperator, R: Array) -> Array:
-    """A scipy operator on every matrix of a block: its columns side by side."""
-    host = np.moveaxis(arrays.to_numpy(R), -2, 0)
-    Y = operator.matmat(host.reshape(host.shape[0], -1)).reshape(host.shape)
-    return arrays.move(np.ascontiguousarray(np.moveaxis(Y, 0, -2)), arrays.home(R))
+def _scaled_solution(a: StructuredMatrix, B: Array, tol: float, given: Any, watch: Watch) -> tuple[Array, Array]:
+    """X and its relative residuals, with columns of norm one inside: a transform takes several columns at once."""
+    if 0 in B.shape:
+        return B, krylov.norms(B)
+    xp, size = arrays.namespace(B), krylov.norms(B)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    X, left = _solution(a, B / size, tol, given, watch)
+    return size * X, left
 
 
 # --- arguments and the verdict ----------------------------------------------------------------------------------------
@@ -260,23 +246,16 @@ def _checked(a: Any, b: Any, tol: float) -> Array:
     return B
 
 
-def _check_shape(a: StructuredMatrix, shape: Any) -> None:
-    if tuple(shape) != a.shape[-2:]:
-        msg = f"the preconditioner has shape {tuple(shape)}, but the matrix is {a!r}"
-        raise ValueError(msg)
-
-
-def _warn_if_missed(a: StructuredMatrix, X: Array, B: Array, tol: float, iterations: int) -> None:
-    xp, scale = arrays.namespace(B), krylov.norms(B)
-    left = krylov.norms(B - a._product(X))
-    missed = ~(left <= tol * scale)  # not a number is missed, too
+def _warn_if_missed(left: Array, tol: float, iterations: int) -> None:
+    xp = arrays.namespace(left)
+    missed = ~(left <= tol)  # not a number is missed, too
     count = int(xp.sum(arrays.cast(missed, "int64")))
     if count == 0:
         return
-    worst = krylov.largest_ratio(left, scale, missed & (scale > 0))
+    count_all, worst = math.prod(left.shape), float(xp.max(left))
     msg = (
-        f"solve: the relative residual is {worst:.1e} after {iterations} iterations, above tol={tol:.1e}, for "
-        f"{count} of {math.prod(scale.shape)} right-hand sides; the matrix is singular or ill-conditioned: raise tol, "
-        "or pass a preconditioner"
+        f"solve: the relative residual is {worst:.1e} after {iterations} iterations, above tol={tol:.1e}, for {count} "
+        f"of {count_all} right-hand sides; the matrix is singular or ill-conditioned: raise tol, or pass a "
+        "preconditioner"
     )
-    warnings.warn(msg, ConvergenceWarning, stacklevel=4)
+    warnings.warn(msg, ConvergenceWarning, stacklevel=3)

@@ -22,9 +22,8 @@ from structmask import (
 
 torch = pytest.importorskip("torch")
 
-from structmask.adapters import _tensors  # noqa: E402  torch is optional
-from structmask.adapters import torch as adapter  # noqa: E402
-from structmask.adapters.torch import as_module, masked_attention, matmul  # noqa: E402
+from structmask.adapters import _functions, _tensors  # noqa: E402  torch is optional
+from structmask.adapters.torch import as_module, masked_attention, matmul, solve  # noqa: E402
 
 N = 6
 
@@ -139,6 +138,69 @@ def test_gradcheck_of_a_product_of_masks_a_rectangle_a_vector_and_complex_number
     )
     assert torch.autograd.gradcheck(lambda z, d: matmul(Causal(N), z, parameters={"decay": d}), (z, gates))
     assert torch.autograd.gradcheck(lambda x, d: matmul(Causal(N), x, parameters={"decay": d}), (x, gates))
+
+
+SYSTEMS = {
+    "toeplitz": lambda: Toeplitz(definite(N)),
+    "heads": lambda: Toeplitz(np.stack([definite(N), 2 * definite(N)])),
+    "sum": lambda: Toeplitz(definite(N)) + Diagonal(positive(N)),
+    "decay": lambda: Causal(N, decay=positive(N) / 3),
+    "kron": lambda: structmask.kron(Toeplitz(definite(2)), Causal(N, decay=0.4)),
+    "blocks": lambda: structmask.BlockDiagonal([Toeplitz(definite(2)), Diagonal(positive(N))]),
+}
+
+
+def definite(n):
+    """A table whose diagonal outweighs the rest."""
+    return positive(2 * n - 1) + 5.0 * n * (np.arange(2 * n - 1) == n - 1)
+
+
+@pytest.mark.parametrize("preconditioner", ["auto", "none"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_gradcheck_of_the_solution(name, preconditioner):
+    mask = SYSTEMS[name]()
+    names, values = named_values(mask)
+    (b,) = tensors((2, mask.shape[-1], 3))
+    options = {"tol": 1e-13, "preconditioner": preconditioner}
+    assert torch.autograd.gradcheck(
+        lambda b, *values: solve(mask, b, parameters=dict(zip(names, values, strict=True)), **options), (b, *values)
+    )
+
+
+def test_gradcheck_of_solutions_for_a_vector_and_complex_numbers():
+    (x,), (z,) = tensors((N,)), tensors((N, 2), dtype=torch.complex128)
+    table = torch.tensor(definite(N) * (1 + 0.1j), requires_grad=True)
+    mask = Toeplitz(definite(N))
+    assert torch.autograd.gradcheck(lambda b, t: solve(mask, b, parameters={"offsets": t}, tol=1e-13), (z, table))
+    real_table = torch.tensor(definite(N), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda b, t: solve(mask, b, parameters={"offsets": t}, tol=1e-13), (z, real_table))
+    assert torch.autograd.gradcheck(lambda b, t: solve(mask, b, parameters={"offsets": t}, tol=1e-13), (x, table))
+
+
+def test_solutions_keep_precision_and_train_through_a_module():
+    module = as_module(Toeplitz(definite(N).astype("float32")))
+    b = torch.ones(N, 2)
+    x = module.solve(b)
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(module(x), b)
+    x.sum().backward()
+    dense = torch.tensor(Toeplitz(definite(N)).to_dense())
+    ones = torch.ones(N, 2, dtype=torch.float64)
+    weight = torch.linalg.solve(dense.mT, ones) @ torch.linalg.solve(dense, ones).mT
+    want = [-weight.diagonal(offset=-s).sum() for s in range(1 - N, N)]
+    torch.testing.assert_close(module.offsets.grad, torch.stack(want).float())
+
+
+def test_what_solve_refuses():
+    b = torch.ones(3)
+    with pytest.raises(TypeError, match=r"StructuredMatrix, got Tensor; torch\.linalg\.solve takes tensors"):
+        solve(torch.eye(3), b)
+    with pytest.raises(TypeError, match="by name, or None, got Diagonal"):
+        solve(Toeplitz([0.0, 0.0, 1.0, 0.0, 0.0]), b, preconditioner=Diagonal(np.ones(3)))
+    with pytest.raises(TypeError, match="must be a torch tensor"):
+        solve(Causal(3), np.ones(3))
+    with pytest.raises(ValueError, match="has no parameters"):
+        solve(Causal(3), b, parameters={"offsets": b})
 
 
 def test_gradcheck_of_complex_attention():
@@ -265,7 +327,7 @@ def test_empty_and_single(L, S, e, heads):
 
 def test_nothing_is_copied(monkeypatch):
     seen = []
-    monkeypatch.setattr(adapter, "attend", lambda F, G, V, mask, **_: seen.extend([F, G, V, mask.offsets]) or (V, V))
+    monkeypatch.setattr(_functions, "attend", lambda F, G, V, mask, **_: seen.extend([F, G, V, mask.offsets]) or (V, V))
     given = (*tensors((8, 3), (8, 3), (8, 2)), torch.ones(15, dtype=torch.float64, requires_grad=True))
     out = masked_attention(*given[:3], mask=Toeplitz(np.ones(15)), parameters={"offsets": given[3]}, features=None)
     assert [a.ctypes.data for a in seen] == [x.data_ptr() for x in given]
@@ -299,9 +361,9 @@ def test_what_needs_no_gradient_costs_nothing(monkeypatch):
 
 def test_the_backward_pass_runs_on_the_backend_of_the_forward_pass(monkeypatch):
     seen = []
-    original = adapter.attend_pullback
+    original = _functions.attend_pullback
     monkeypatch.setattr(
-        adapter, "attend_pullback", lambda *a, **kw: seen.append(structmask.get_backend()) or original(*a, **kw)
+        _functions, "attend_pullback", lambda *a, **kw: seen.append(structmask.get_backend()) or original(*a, **kw)
     )
     q, k, v = tensors((4, 2), (4, 2), (4, 2))
     with use_backend("numpy"):

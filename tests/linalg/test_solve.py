@@ -15,10 +15,11 @@ from structmask import (
     ConvergenceWarning,
     Dense,
     Diagonal,
-    LowRank,
     Sparse,
+    StructuredMatrix,
     Toeplitz,
     solve,
+    solve_pullback,
     to_numpy,
     use_backend,
 )
@@ -39,7 +40,7 @@ COMPLEX = GENERAL * (1 + 2j)
 @pytest.fixture
 def iterate(monkeypatch):
     """Nothing is factored."""
-    monkeypatch.setattr(module, "_DENSE", -1)
+    monkeypatch.setattr(module, "direct_methods", lambda *_: ([], False))
 
 
 def residuals(a, x, b):
@@ -87,7 +88,7 @@ def test_residual_is_below_tol_for_every_right_hand_side(a, tol):
 @pytest.mark.parametrize("path", ["direct", "iterated"])
 def test_shapes_are_those_of_numpy(n, path, monkeypatch, close):
     if path == "iterated":
-        monkeypatch.setattr(module, "_DENSE", -1)
+        monkeypatch.setattr(module, "direct_methods", lambda *_: ([], False))
     one, many = 3 * np.eye(n) + real(n, n) / 4, 3 * np.eye(n) + real(2, 3, n, n) / 4
     for dense in (one, many):
         a = Dense(dense) @ Toeplitz.from_column_row(np.eye(n)[0]) if n else Dense(dense)
@@ -129,7 +130,7 @@ def test_zero_right_hand_sides_have_zero_solutions():
 def test_callback_counts_iterations_down_to_the_tolerance():
     for a in (POSITIVE, INDEFINITE, GENERAL):
         seen = []
-        solve(a, real(N, 2), tol=1e-9, callback=lambda *args, seen=seen: seen.append(args))
+        solve(a, real(N, 2), tol=1e-9, preconditioner="none", callback=lambda *args, seen=seen: seen.append(args))
         assert [iteration for iteration, _ in seen] == list(range(1, len(seen) + 1))
         assert 1e-12 < seen[-1][1] <= 1e-9 < seen[0][1]
 
@@ -176,7 +177,7 @@ def path_laplacian(n):
 @pytest.mark.parametrize("kind", ["hermitian", "general"])
 def test_singular_systems_warn_and_come_back(kind, rng):
     values = np.where(np.arange(N) < 3, 0.0, 1.0 + np.arange(N) % 4)
-    a = Diagonal(values) + LowRank(np.zeros((N, 1)), np.ones((N, 1)))  # a sum: no closed form
+    a = Sparse(scipy.sparse.diags_array(values))  # no closed form
     if kind == "general":
         a = Causal(N, decay=0.5) @ a
     b = np.ones((N, 2))
@@ -223,7 +224,7 @@ def test_an_almost_symmetric_matrix_is_solved_all_the_same():
 def test_columns_that_need_different_methods():
     """Conjugate gradients end one column (an eigenvector's) and give up the other."""
     d = np.where(np.arange(N) % 2 == 0, 1.0, -2.0)
-    a = Diagonal(d) + LowRank(np.zeros((N, 1)), np.zeros((N, 1)))
+    a = Sparse(scipy.sparse.diags_array(d))
     b = np.stack([np.eye(N)[0], np.ones(N)], axis=1)
     assert residuals(a, solve(a, b, tol=1e-12), b).max() <= 1e-12
 
@@ -246,8 +247,9 @@ def test_diagonal_preconditioner_pays():
     plain = count(SCALED, b, None)
     assert count(SCALED, b, "jacobi") < plain / 2
     assert count(SCALED, b, "auto") == count(SCALED, b, "jacobi")
-    assert count(POSITIVE, b, "auto") == count(POSITIVE, b, None)  # a constant diagonal changes nothing
-    assert count(INDEFINITE, b, "auto") == count(INDEFINITE, b, None)  # nor must an indefinite one be used
+    for d in (np.ones(N), np.where(np.arange(N) % 3 == 0, -3.0, 3.0)):  # a constant one, an indefinite one: no use
+        a = Sparse(scipy.sparse.diags_array([0.3, 0.3], offsets=[-1, 1], shape=(N, N)) + scipy.sparse.diags_array(d))
+        assert count(a, b, "auto") == count(a, b, None)
 
 
 @pytest.mark.parametrize("a", [SCALED, GENERAL, HERMITIAN], ids=["symmetric", "general", "hermitian"])
@@ -272,7 +274,7 @@ def test_preconditioners_that_break_the_assumptions_cost_time_only():
 @pytest.mark.parametrize(
     ("preconditioner", "kind", "message"),
     [
-        ("ilu", ValueError, "choose 'auto', 'jacobi', None"),
+        ("ilu", ValueError, "choose 'auto', 'circulant', 'strang', 'parzen', 'chan', 'jacobi', 'none', None or"),
         (3.0, TypeError, "StructuredMatrix, a LinearOperator or a callable, got float"),
         (Dense(np.eye(3)), ValueError, r"shape \(3, 3\), but the matrix is"),
         (aslinearoperator(np.eye(3)), ValueError, r"shape \(3, 3\), but the matrix is"),
@@ -288,10 +290,25 @@ def test_jacobi_needs_a_diagonal_without_zeros():
         solve(POSITIVE - Diagonal(np.ones(N)), np.ones(N), preconditioner="jacobi")
 
 
-def test_preconditioner_is_tried_out_for_structures_without_entries_only_when_asked(monkeypatch):
-    a = SCALED @ Causal(N, decay=0.0)  # a product: no fast entries
-    monkeypatch.setattr(type(a), "diagonal", lambda _: SCALES + 1)
-    assert count(a, real(N), "jacobi") < count(a, real(N), "auto")
+class Opaque(Sparse):
+    """A matrix without fast entries."""
+
+    _at = StructuredMatrix._at
+
+
+def test_diagonal_is_tried_out_for_structures_without_entries_only_when_asked():
+    a = Opaque(scipy.sparse.csr_array(SCALED.to_dense()))
+    assert count(a, real(N), "jacobi") < count(a, real(N), "auto") == count(a, real(N), None)
+
+
+@pytest.mark.parametrize("preconditioner", ["none", None, "jacobi", "circulant", "strang", "parzen", "chan"])
+def test_a_preconditioner_that_is_asked_for_is_used_whatever_the_size(preconditioner, close):
+    seen = []
+    a, b = POSITIVE.entries(range(9), range(9)), real(9)
+    small = Toeplitz(POSITIVE.offsets[N - 9 : N + 8])
+    x = solve(small, b, tol=1e-9, preconditioner=preconditioner, callback=lambda *args: seen.append(args))
+    close(x, np.linalg.solve(a, b), tolerance=1e-7)
+    assert seen
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------
@@ -352,6 +369,48 @@ def test_a_method_without_progress_gives_up():
     assert watch.iterations == 501
     watch.start()
     assert not watch.is_over
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["toeplitz", "complex", "sum", "batch", "vector"])
+def test_gradients_are_those_of_the_dense_inverse(kind, close):
+    """d_b = A^-H g, and the entries of A have the gradient -d_b x^H."""
+    n, data = 9, complex_ if kind == "complex" else real
+    table = data(2, 2 * n - 1) / 9 if kind == "batch" else data(2 * n - 1) / 9
+    a = Toeplitz(table) + Diagonal(np.linspace(2, 3, n))
+    if kind == "sum":
+        a = a + Causal(n, decay=0.5)
+    b, g = (data(n, seed=s) if kind == "vector" else data(n, 3, seed=s) for s in (1, 2))
+    x = solve(a, b, tol=1e-13)
+    g = np.broadcast_to(g, x.shape)
+    gradients, d_b = solve_pullback(a, x, g, tol=1e-13)
+    adjoint = np.conj(np.swapaxes(a.to_dense(), -1, -2))
+    close(d_b, np.linalg.solve(adjoint, g), tolerance=1e-11)
+    want = a.pullback(-np.linalg.solve(adjoint, g), np.linalg.solve(a.to_dense(), b) if kind != "batch" else x)
+    close(gradients["terms"][0]["offsets"], want["terms"][0]["offsets"], tolerance=1e-11)
+    close(gradients["terms"][1]["d"], want["terms"][1]["d"], tolerance=1e-11)
+
+
+def test_gradients_agree_with_differences(close):
+    n, step = 600, 1e-6
+    table, b, g = 0.7 ** abs(OFFSET), real(n), real(n, seed=1)
+    gradients, d_b = solve_pullback(Toeplitz(table), solve(Toeplitz(table), b, tol=1e-13), g, tol=1e-13)
+    direction, shift = real(2 * n - 1, seed=2), real(n, seed=3)
+
+    def value(t):
+        return g @ solve(Toeplitz(table + t * direction * 0.01), b + t * shift, tol=1e-13)
+
+    slope = (value(step) - value(-step)) / (2 * step)
+    close(slope, 0.01 * gradients["offsets"] @ direction + d_b @ shift, tolerance=1e-6)
+
+
+def test_cotangents_have_the_shape_of_the_solution():
+    with pytest.raises(ValueError, match=r"in the shape \(600, 2\) of the solution, got \(600, 3\)"):
+        solve_pullback(POSITIVE, real(N, 2), real(N, 3))
+    with pytest.raises(TypeError, match=r"wrap it: Dense\(x\)"):
+        solve_pullback(np.eye(3), np.ones(3), np.ones(3))
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
