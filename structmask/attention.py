@@ -155,10 +155,10 @@ def attend_pullback(
     dV = eps * xp.sum(P, axis=-2, keepdims=True) + xp.zeros_like(V)
     if 0 in (*out.shape, *G.shape[-2:]):
         return xp.zeros_like(F), xp.zeros_like(G), dV, {}
-    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
     if needs[0] and needs[1] and needs[3]:  # together they may share their transforms
-        d_mask, dF, dG = masked_pullback(mask, F, G, P_all, U)
-        return dF, dG, dV, d_mask
+        d_mask, dF, dG, dU = masked_pullback(mask, F, G, P_all, U, with_operand=needs[2])
+        return dF, dG, None if dU is None else dU[..., :-1] + dV, d_mask
+    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
     dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
     dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
     return dF, dG, dV, mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}

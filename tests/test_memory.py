@@ -57,7 +57,7 @@ def peak(mask, method, L, m, e, backward=False):
     return resident("VmHWM") - before
 
 for case in json.loads(sys.argv[1]):
-    peak(**{**case, "L": 1024})  # compiles what it needs
+    peak(**case)  # compiles what it needs
     print(json.dumps(peak(**case)), flush=True)
 """
 

@@ -120,14 +120,14 @@ class Convolution:
         heads, spectrum, (f, g, x) = self._flat(F, G, X)
         return self._shaped(fused.hadamard(self.plan, spectrum, f, g, x), heads)
 
-    def hadamard_pullback(self, F: Array, G: Array, X: Array, P: Array) -> tuple[Array, Array, Array]:
-        """Gradients of <P, (M * F G^T) X> for F, G and the table."""
+    def hadamard_pullback(self, F: Array, G: Array, X: Array, P: Array) -> tuple[Array, Array, Array, Array]:
+        """Gradients of <P, (M * F G^T) X> for F, G, X and the table."""
         from structmask.backends._numba import fused
 
         heads, spectrum, operands = self._flat(F, G, X, P)
-        dF, dG, _, table = fused.hadamard_pullback(self.plan, spectrum, *operands)
-        table = table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
-        return self._shaped(dF, heads), self._shaped(dG, heads), table
+        *gradients, table = fused.hadamard_pullback(self.plan, spectrum, *operands)
+        dF, dG, dX = (self._shaped(gradient, heads) for gradient in gradients)
+        return dF, dG, dX, table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
 
     def _flat(self, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
         heads = broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))
@@ -173,16 +173,31 @@ def rows_at_risk(
     return np.flatnonzero(bad.any(axis=0))
 
 
-def dense_toeplitz(form: tuple[Array, Array, Array, int], batch: tuple[int, ...], F: Array, G: Array, X: Array) -> Any:
+def dense_toeplitz(form: Any, batch: tuple[int, ...], F: Array, G: Array, X: Array) -> Any:
     """(M * F G^T) X and its row sums by tiles, M a Toeplitz matrix in gather form whose batch is given."""
     from structmask.backends._numba.dense import dense_toeplitz as tiles
 
-    table, rows, columns, run = form
+    table, rows, columns, run, filled = form
     heads = broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X)))
     tables = shared(table.reshape(*batch, table.shape[-1]), heads, 1)
+    if filled.shape[0] > 1:
+        filled = flat(filled.reshape(*batch, filled.shape[-1]), heads, 1)
     f, g, x = (flat(a, heads, 2) for a in (F, G, X))
-    Y, mass = tiles(f, g, x, tables, rows, columns, run)
+    Y, mass = tiles(f, g, x, tables, rows, columns, run, filled)
     return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
+
+
+def dense_toeplitz_pullback(form: Any, batch: tuple[int, ...], F: Array, G: Array, X: Array, P: Array) -> Any:
+    """Gradients of <P, (M * F G^T) X> for F, G, X and the flat table (*batch, N), M as for `dense_toeplitz`."""
+    from structmask.backends._numba.dense_pullback import dense_toeplitz_pullback as tiles
+
+    table, rows, columns, run, _ = form
+    heads = broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, X, P)))
+    tables = shared(table.reshape(*batch, table.shape[-1]), heads, 1)
+    f, g, x, p = (flat(a, heads, 2) for a in (F, G, X, P))
+    *gradients, d_table = tiles(f, g, x, p, tables, rows, columns, run)
+    dF, dG, dX = (gradient.reshape(*heads, *gradient.shape[-2:]) for gradient in gradients)
+    return dF, dG, dX, d_table.reshape(*(heads if tables.shape[0] > 1 else batch), -1)
 
 
 def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.elementary import GatherForm, filled_before
 from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
 from structmask.linalg.kronecker import as_matrices
 from structmask.linalg.planning import Work
@@ -241,13 +242,13 @@ class Bordered(StructuredMatrix):
         return arrays.namespace(X).concat([rest, top], axis=-2)
 
     @cached_property
-    def gather_form(self) -> tuple[Array, Array, Array, int]:
+    def gather_form(self) -> GatherForm:
         """That of a Toeplitz mask with its columns rotated: positions of global tokens land in constant stretches.
 
         The table is that of the mask, N long; value up to 4 s with s = N + count; ones. Rows of tokens are at -s and
         columns at 3 s and after, so that their differences are s ..., 2 s ... 4 s, and 4 s ... against each other.
         """
-        table, rows, columns, run = self.mask.gather_form  # type: ignore[attr-defined]  # only a Toeplitz mask has it
+        table, rows, columns, run, _ = self.mask.gather_form  # type: ignore[attr-defined]  # only a Toeplitz mask has it
         xp, N, batch = arrays.namespace(table), table.shape[-1], self.shape[:-2]
         own = xp.broadcast_to(xp.reshape(table, (*self.mask.shape[:-2], N)), (*batch, N))
         step = N + self.count
@@ -255,7 +256,8 @@ class Bordered(StructuredMatrix):
         ones = xp.ones((*batch, self.count), dtype=table.dtype)
         table = xp.reshape(xp.concat([own, value, ones], axis=-1), (-1, 4 * step + self.count))
         tokens = xp.arange(self.count, dtype=rows.dtype)
-        return table, xp.concat([0 * tokens - step, rows]), xp.concat([columns, tokens + 3 * step]), run
+        rows, columns = xp.concat([0 * tokens - step, rows]), xp.concat([columns, tokens + 3 * step])
+        return GatherForm(table, rows, columns, run, filled_before(table))
 
     @property
     def _entry_bytes(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -236,3 +236,25 @@ def gather(a: Array, index: Array) -> Array:
     xp = arrays.namespace(a)
     taken = xp.take(a, xp.reshape(index, (-1,)), axis=-1)
     return xp.reshape(taken, (*a.shape[:-1], *index.shape))
+
+
+class GatherForm(NamedTuple):
+    """A mask as M_ij = table[columns[j] - rows[i]], for tables (heads, N).
+
+    Inside an aligned `run` of columns their positions ascend by one, so that a row of M is read contiguously. Where the
+    table has zeros, `filled` (heads, N + 1) counts the entries before each place that are not; else it is empty.
+    """
+
+    table: Array
+    rows: Array
+    columns: Array
+    run: int
+    filled: Array
+
+
+def filled_before(table: Array) -> Array:
+    """The `filled` of a `GatherForm`, for a table on the host."""
+    other = table != 0
+    if other.all():
+        return np.empty((1, 0), np.int64)
+    return np.concatenate([np.zeros((*table.shape[:-1], 1), np.int64), np.cumsum(other, axis=-1)], axis=-1)

@@ -9,12 +9,14 @@ is chosen. `auto` takes the cheapest by the cost model and then checks, row by r
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.linalg import hadamard_methods as methods
@@ -46,6 +48,8 @@ METHODS = (
     "band",
     "toeplitz",
 )
+
+Walk: TypeAlias = Callable[..., tuple[Gradients, Array, Array, Array]]
 
 _TRANSFORMS = ("stream", "fused")  # methods whose rounding is that of the mask's own product
 
@@ -80,7 +84,7 @@ class Hadamard(StructuredMatrix):
         if F.has_sparse_factors:
             msg = f"the gradient of {self!r} needs dense factors; convert them with .toarray()"
             raise TypeError(msg)
-        d_mask, left, right = masked_pullback(self.mask, F.left, F.right, G, X)
+        d_mask, left, right, _ = masked_pullback(self.mask, F.left, F.right, G, X)
         gradients = [
             unbroadcast(d, tuple(f.shape), complex_=arrays.is_complex(f)) for d, f in ((left, F.left), (right, F.right))
         ]
@@ -136,38 +140,59 @@ def masked_product(
     return _guarded(chosen, mask, F, G, X, rounding, with_mass=with_mass)
 
 
-def masked_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
-    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F and for G: three more masked products.
+def masked_pullback(
+    mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, *, with_operand: bool = False
+) -> tuple[Gradients, Array, Array, Array | None]:
+    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F, for G, and for X if asked for.
 
-    dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F, and dM_ij = (P X^H)_ij conj (F G^T)_ij, contracted
-    onto the mask's generators a few features at a time. O(n (r + k)) memory.
+    They are three more masked products, dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F and
+    dX = (M^H * conj G F^H) P, and dM_ij = (P X^H)_ij conj (F G^T)_ij contracted onto the mask's generators a few
+    features at a time. A Toeplitz mask has all four from one walk. O(n (r + k)) memory.
     """
     mask = mask._placed(X)
     if own := parts.PULLBACKS.get(type(mask)):
-        gradients: tuple[Gradients, Array, Array] = own(mask, F, G, P, X, masked_pullback)
+        inner = partial(masked_pullback, with_operand=with_operand)
+        gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
-    if isinstance(mask, Toeplitz) and _decided(mask, F, G, X, "auto")[0] == "fused" and not arrays.is_complex(P):
-        return _fused_pullback(mask, F, G, P, X)
+    if isinstance(mask, Toeplitz) and (walk := _joint_pullback(mask, F, G, P, X)):
+        return walk(mask, F, G, P, X)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
     d_left = masked_product(mask.conj(), P, X_, G_)[0]
     d_right = masked_product(mask.mH, X_, P, F_)[0]
-    return mask_gradient(mask, F_, G, P, X), d_left, d_right
+    d_operand = masked_product(mask.mH, G_, F_, P)[0] if with_operand else None
+    return mask_gradient(mask, F_, G, P, X), d_left, d_right, d_operand
 
 
-def _fused_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array]:
-    """All three gradients from one walk through the transforms; in double precision if rounding spoils a row."""
+def _joint_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> Walk | None:
+    """The walk that gives all gradients at once: through the transforms, or through tiles, as for the product."""
+    if any(map(arrays.is_complex, (F, G, P, X))):
+        return None
+    method = _decided(mask, F, G, X, "auto")[0]
+    if method == "fused":
+        return _fused_pullback
+    return _tiled_pullback if method == "dense" and kernels.numba_runs(mask.offsets, F, G, P, X) else None
+
+
+def _fused_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array, Array]:
+    """By transforms; in double precision if rounding spoils a row."""
     width = arrays.precision(X)
-    dF, dG, table = mask._circulant.kernel.hadamard_pullback(F, G, X, P)
+    dF, dG, dX, table = mask._circulant.kernel.hadamard_pullback(F, G, X, P)
     rounding = rounding_of(mask, arrays.unit_roundoff(width))
-    at_risk = (rows_at_risk(P, X, G, dF, None, rounding), rows_at_risk(X, P, F, dG, None, rounding))
-    if width == "float32" and any(rows.shape[0] for rows in at_risk):
+    products = (P, X, G, dF), (X, P, F, dG), (G, F, P, dX)
+    if width == "float32" and any(rows_at_risk(*product, None, rounding).shape[0] for product in products):
         wide = [arrays.cast_precision(a, "float64") for a in (F, G, P, X)]
-        gradients = _fused_pullback(mask._placed(wide[0]), *wide)
-        d_mask, dF, dG = gradients
-        table, dF, dG = (arrays.cast_precision(a, width) for a in (d_mask["offsets"], dF, dG))
-    return {"offsets": unbroadcast(table, tuple(mask.offsets.shape), complex_=False)}, dF, dG
+        d_mask, *gradients = _fused_pullback(mask._placed(wide[0]), *wide)
+        table, dF, dG, dX = (arrays.cast_precision(a, width) for a in (d_mask["offsets"], *gradients))
+    return {"offsets": unbroadcast(table, tuple(mask.offsets.shape), complex_=False)}, dF, dG, dX
+
+
+def _tiled_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array, Array]:
+    """By tiles, accurate row by row."""
+    dF, dG, dX, table = kernels.dense_toeplitz_pullback(mask.gather_form, mask.shape[:-2], F, G, X, P)
+    table = table[..., ::-1].reshape(*table.shape[:-1], *mask.offsets.shape[-mask.levels :])
+    return {"offsets": unbroadcast(table, tuple(mask.offsets.shape), complex_=False)}, dF, dG, dX
 
 
 def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> Gradients:

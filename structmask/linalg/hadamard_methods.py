@@ -88,9 +88,8 @@ def _tiles(mask: Any, F: Array, G: Array, X: Array, rows: Array | None = None) -
         return result
     if isinstance(mask, Bordered):
         G, X = mask.rotated(G), mask.rotated(X)
-    table, positions, columns, run = mask.gather_form
-    chosen = positions if rows is None else positions[rows]
-    result = kernels.dense_toeplitz((table, chosen, columns, run), mask.shape[:-2], F, G, X)
+    form = mask.gather_form if rows is None else mask.gather_form._replace(rows=mask.gather_form.rows[rows])
+    result = kernels.dense_toeplitz(form, mask.shape[:-2], F, G, X)
     return result
 
 
@@ -246,8 +245,10 @@ def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
         return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(
             1, s.heads / max(1, math.prod(mask.shape[:-2]))
         )
-    if _has_tiles(mask):  # tiles read the mask as they go
-        return Work(gemm=2 * area * (s.r + s.k + 30), calls=1)
+    if _has_tiles(mask):  # tiles read the mask as they go, and leave out those where it is zero
+        fill = getattr(mask, "fill", 1.0)
+        filled = area if fill == 1 else area * min(1.0, fill + 64 / s.n)
+        return Work(gemm=2 * filled * (s.r + s.k + 30), calls=1)
     terms = len(getattr(mask, "terms", ()))
     return Work(gemm=2 * area * (s.r + s.k), bytes=(mask._entry_bytes + 8) * area, calls=1 + 2 * terms)
 

@@ -1,7 +1,7 @@
 """Masks made of parts: the elementwise product falls apart likewise, and each part takes its own best method.
 
 Every function is given `product`, which multiplies by mask * (F G^T) for one part and returns the result and its row
-sums, or `pullback`, which returns the gradients for the mask, F and G of one part.
+sums, or `pullback`, which returns the gradients for the mask, F, G and, if they are wanted, X of one part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from structmask.linalg.state_space import StateSpace, Stationary
 
 Part: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
 Cost: TypeAlias = Callable[[StructuredMatrix, Sizes], Work]
-Pullback: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array, Array], tuple[Gradients, Array, Array]]
+AllGradients: TypeAlias = tuple[Gradients, Array, Array, Array | None]  # for the mask, F, G and, if wanted, X
+Pullback: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array, Array], AllGradients]
 
 
 # --- sums and multiples -----------------------------------------------------------------------------------------------
@@ -73,20 +74,20 @@ def blocks_work(mask: BlockDiagonal, sizes: Sizes, cost: Cost) -> Work:
     return total
 
 
-def blocks_pullback(
-    mask: BlockDiagonal, F: Array, G: Array, P: Array, X: Array, pullback: Pullback
-) -> tuple[Gradients, Array, Array]:
+def blocks_pullback(mask: BlockDiagonal, F: Array, G: Array, P: Array, X: Array, pullback: Pullback) -> AllGradients:
     """Gradients block by block."""
-    d_blocks, dF, dG = {}, [], []
+    d_blocks, parts = {}, []
     for index, (block, rows, columns) in enumerate(mask.places()):
         operands = F[..., rows, :], G[..., columns, :], P[..., rows, :], X[..., columns, :]
         empty = 0 in block.shape
-        results = (zero_gradients(block, X), *map(_zeros_like, operands[:2])) if empty else pullback(block, *operands)
-        d_blocks[index] = results[0]
-        dF.append(results[1])
-        dG.append(results[2])
+        f, g, _, x = operands
+        nothing = zero_gradients(block, X), *map(_zeros_like, (f, g, x))
+        d_blocks[index], *gradients = nothing if empty else pullback(block, *operands)
+        parts.append(gradients)
     batch = _common_batch(mask, F, G, P, X)
-    return {"blocks": d_blocks}, stacked(dF, batch), stacked(dG, batch)
+    dF, dG, dX = ([part[i] for part in parts] for i in range(3))
+    wanted = all(part is not None for part in dX)
+    return {"blocks": d_blocks}, stacked(dF, batch), stacked(dG, batch), stacked(dX, batch) if wanted else None
 
 
 # --- global tokens ----------------------------------------------------------------------------------------------------
@@ -130,13 +131,11 @@ def border_work(mask: Bordered, sizes: Sizes, cost: Cost) -> Work:
     return own if 0 in (m, n) else own + cost(mask.mask, dataclasses.replace(sizes, m=m, n=n))
 
 
-def border_pullback(
-    mask: Bordered, F: Array, G: Array, P: Array, X: Array, pullback: Pullback
-) -> tuple[Gradients, Array, Array]:
+def border_pullback(mask: Bordered, F: Array, G: Array, P: Array, X: Array, pullback: Pullback) -> AllGradients:
     """Gradients of the border from moments of its two sides.
 
     With S = X^H conj(G) and L = P^T conj(F), of the global tokens and of the others, dF is P S, dG is conj(X) L, and
-    the gradient of the value is the sum of the entries of L_T * S_R + L_R * S_T.
+    the gradient of the value is the sum of the entries of L_T * S_R + L_R * S_T; that of X is conj(G) L^T.
     """
     xp = arrays.namespace(X)
     conj = _conjugate if any(map(arrays.is_complex, (F, G, P, X, mask.value))) else _same
@@ -145,15 +144,17 @@ def border_pullback(
     S_T, S_R = (xp.matrix_transpose(conj(x)) @ conj(g) for g, x in ((G_T, X_T), (G_R, X_R)))
     L_T, L_R = (xp.matrix_transpose(p) @ conj(f) for f, p in ((F_T, P_T), (F_R, P_R)))
     if 0 in mask.mask.shape:
-        d_mask, dF, dG = zero_gradients(mask.mask, X), _zeros_like(F_R), _zeros_like(G_R)
+        d_mask, dF, dG, dX = zero_gradients(mask.mask, X), _zeros_like(F_R), _zeros_like(G_R), _zeros_like(X_R)
     else:
-        d_mask, dF, dG = pullback(mask.mask, F_R, G_R, P_R, X_R)
+        d_mask, dF, dG, dX = pullback(mask.mask, F_R, G_R, P_R, X_R)
+    to_X = xp.matrix_transpose
     d_value = mask.value_gradient(xp.sum(L_T * S_R + L_R * S_T, axis=(-2, -1)))
     batch = _common_batch(mask, F, G, P, X)
     return (
         {"mask": d_mask, "value": d_value},
         stacked([P_T @ (S_T + v * S_R), dF + P_R @ (v * S_T)], batch),
         stacked([conj(X_T) @ (L_T + v * L_R), dG + conj(X_R) @ (v * L_T)], batch),
+        None if dX is None else stacked([conj(G_T) @ to_X(L_T + v * L_R), dX + conj(G_R) @ to_X(v * L_T)], batch),
     )
 
 
@@ -203,10 +204,10 @@ def toeplitz_work(mask: Band | Buckets | Stationary, sizes: Sizes, cost: Cost) -
 
 def toeplitz_pullback(
     mask: Buckets | Stationary, F: Array, G: Array, P: Array, X: Array, pullback: Pullback
-) -> tuple[Gradients, Array, Array]:
+) -> AllGradients:
     """Gradients of the Toeplitz matrix; that of its table goes on to the generators."""
-    d_table, dF, dG = pullback(mask.toeplitz, F, G, P, X)
-    return mask.gradient(d_table["offsets"]), dF, dG
+    d_table, *others = pullback(mask.toeplitz, F, G, P, X)
+    return mask.gradient(d_table["offsets"]), *others
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

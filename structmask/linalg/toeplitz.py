@@ -19,7 +19,7 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.circulant import Circulant
-from structmask.linalg.elementary import gather
+from structmask.linalg.elementary import GatherForm, filled_before, gather
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import Rounding
@@ -179,16 +179,25 @@ class Toeplitz(StructuredMatrix):
         return gather(self._flat, index)
 
     @cached_property
-    def gather_form(self) -> tuple[Array, Array, Array, int]:
-        """A flat table t (heads, N), positions with M_ij = t[columns[j] - rows[i]], and the length of a run.
-
-        Inside a run the positions of columns ascend by one, so that a row of M is read contiguously.
-        """
+    def gather_form(self) -> GatherForm:
+        """The mask as entries of a flat table."""
         xp = arrays.namespace(self.offsets)
         table = xp.reshape(xp.flip(self._flat, axis=-1), (-1, self._flat.shape[-1]))
         rows = self._position(xp.arange(self.shape[-2]), self.row_grid)
         columns = self._position(xp.arange(self.shape[-1]), self.column_grid)
-        return table, rows, columns + (table.shape[-1] - 1 - self._center), self.column_grid[-1]
+        columns = columns + (table.shape[-1] - 1 - self._center)
+        return GatherForm(table, rows, columns, self.column_grid[-1], filled_before(table))
+
+    @cached_property
+    def fill(self) -> float:
+        """Share of the entries at offsets where some table of the batch is not zero; for tables on the host."""
+        other = np.asarray(self._flat != 0).reshape(-1, *self.offsets.shape[-self.levels :]).any(axis=0)
+        if other.all():
+            return 1.0
+        for m, n in zip(self.row_grid, self.column_grid, strict=True):  # entries at each offset of an axis
+            s = np.arange(1 - n, m)
+            other = np.tensordot(np.minimum(m, n + s) - np.maximum(0, s), other, axes=(0, 0))
+        return float(other) / math.prod(self.shape[-2:])
 
     # --- cost and accuracy ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from structmask.backends._numba import causal, dense, scan
+from structmask import Toeplitz
+from structmask.backends._numba import causal, dense, dense_pullback, scan
 
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
 PRECISIONS = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -165,6 +166,60 @@ def test_dense_toeplitz_on_grids(rng, monkeypatch, grid, count, serial, dtype):
     table = values.reshape(count, -1)
     result = dense.dense_toeplitz(F, G, X, table, row_position, column_position, grid[-1])
     assert_rows_close(result, mask.reshape(count, n, n), F, G, X)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize("reach", [(0, 0), (0, 400), (3, 70), (400, -1)], ids=str)
+def test_tiles_of_zeros_are_left_out_and_nothing_else(rng, monkeypatch, reach, serial, dtype):
+    set_threading(monkeypatch, serial)
+    n, (above, below) = 333, reach
+    offset = np.arange(1 - n, n)
+    inside = (-above <= offset) & (offset <= below)
+    tables = np.stack([np.where(inside, rng.standard_normal(2 * n - 1), 0), rng.standard_normal(2 * n - 1)])
+    form = Toeplitz(tables.astype(dtype)).gather_form
+    assert form.filled.shape == (2, 2 * n)
+    F, G, X = operands(rng, 2, n, n, 5, 9, dtype)
+    mask = tables[:, np.arange(n)[:, None] - np.arange(n) + n - 1]
+    result = dense.dense_toeplitz(F, G, X, np.ascontiguousarray(form.table), *form[1:])
+    assert_rows_close(result, mask, F, G, X)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize(
+    "sizes",  # heads, table shared, grid, rank, columns
+    [
+        (1, True, (1,), 1, 1),
+        (2, False, (2,), 3, 17),
+        (2, False, (65,), 5, 9),
+        (3, True, (130,), 17, 33),
+        (2, False, (3, 5, 7), 64, 3),
+        (1, True, (9,), 0, 3),
+        (1, True, (9,), 3, 0),
+    ],
+)
+def test_dense_gradients(rng, monkeypatch, sizes, serial, dtype):
+    """dF = (M * Q) G, dG = (M * Q)^T F, dX = (M * R)^T P with R = F G^T, Q = P X^T; the table gets sums of R * Q."""
+    heads, shared, grid, rank, k = sizes
+    monkeypatch.setattr(dense_pullback, "_SERIAL_WORK", np.inf if serial else 0)
+    shape = (1 if shared else heads, *(2 * side - 1 for side in grid))
+    T = Toeplitz(rng.standard_normal(shape).astype(dtype), levels=len(grid))
+    n, (table, rows, columns, run, _) = T.shape[-1], T.gather_form
+    F, G, X = operands(rng, heads, n, n, rank, k, dtype)
+    P = rng.standard_normal((heads, n, k)).astype(dtype)
+    got = dense_pullback.dense_toeplitz_pullback(F, G, X, P, np.ascontiguousarray(table), rows, columns, run)
+    M = T.to_dense().astype(float)
+    F, G, X, P = (a.astype(float) for a in (F, G, X, P))
+    R, Q = F @ G.swapaxes(1, 2), P @ X.swapaxes(1, 2)
+    d_table = np.zeros(table.shape)
+    for h in range(heads):
+        np.add.at(d_table[0 if shared else h], columns - rows[:, None], (R * Q)[h])
+    wanted = (M * Q) @ G, (M * Q).swapaxes(1, 2) @ F, (M * R).swapaxes(1, 2) @ P, d_table
+    for value, exact in zip(got, wanted, strict=True):
+        assert value.dtype == dtype
+        assert value.shape == exact.shape
+        assert (np.abs(value - exact) <= 4 * TOLERANCE[dtype] * np.abs(exact).max(initial=0)).all()
 
 
 def test_dense_padding_does_not_spread_infinities(rng):

@@ -237,6 +237,27 @@ def scale_row(emit: _Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
         builder.store(builder.fmul(factor, builder.load(builder.gep(A, [j]))), builder.gep(B, [j]))
 
 
+@_kernel("popopopoi")
+def correlate_row(emit: _Emitter, R: Any, Q: Any, mask: Any, total: Any, count: Any) -> None:
+    """``total[j] += R[j] * Q[j]``, then ``R[j] *= mask[j]`` and ``Q[j] *= mask[j]``, for ``count`` values of j."""
+    builder = emit.builder
+
+    def element(base: Any, j: Any) -> Any:
+        return builder.gep(base, [j])
+
+    whole = builder.and_(count, emit.number(-emit.lanes))
+    with emit.steps(0, whole, emit.lanes) as j:
+        r, q, m = (emit.load(base, j) for base in (R, Q, mask))
+        emit.store(emit.multiply_add(r, q, emit.load(total, j)), total, j)
+        emit.store(builder.fmul(r, m), R, j)
+        emit.store(builder.fmul(q, m), Q, j)
+    with emit.steps(whole, count, 1) as j:
+        r, q, m = (builder.load(element(base, j)) for base in (R, Q, mask))
+        builder.store(emit.multiply_add(r, q, builder.load(element(total, j))), element(total, j))
+        builder.store(builder.fmul(r, m), element(R, j))
+        builder.store(builder.fmul(q, m), element(Q, j))
+
+
 @_kernel("poipopoi")
 def dot_rows(emit: _Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) -> None:
     """``sums`` grows by the vectors of ``A[i, p] * z[p]``, ROWS rows i; ``count`` is a multiple of V."""
