@@ -254,12 +254,12 @@ def _parents(parents: Any) -> Ints:
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         msg = f"parents must be integers of shape (n,), got shape {given.shape}, dtype {given.dtype}"
         raise ValueError(msg)
-    parents = given.astype(np.int64)
-    if parents.size and not (parents.min() >= -1 and parents.max() < parents.size):
-        msg = f"parents must lie between -1 and {parents.size - 1}, got {int(parents.min())} to {int(parents.max())}"
+    checked: Ints = given.astype(np.int64)
+    if checked.size and not (checked.min() >= -1 and checked.max() < checked.size):
+        msg = f"parents must lie between -1 and {checked.size - 1}, got {int(checked.min())} to {int(checked.max())}"
         raise ValueError(msg)
-    _check_acyclic(parents)
-    return parents
+    _check_acyclic(checked)
+    return checked
 
 
 def _check_acyclic(parents: Ints) -> None:
