@@ -11,7 +11,18 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.settings import ONE_THREAD, THREAD_VARIABLES, Settings
 
-NAMES = ("toeplitz", "block_toeplitz", "attention", "causal", "structures", "elementary", "memory", "planner", "gpu")
+NAMES = (
+    "toeplitz",
+    "block_toeplitz",
+    "attention",
+    "causal",
+    "structures",
+    "elementary",
+    "memory",
+    "trees",
+    "planner",
+    "gpu",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from structmask.graphs import (
     random_lengths,
     spectral_bound,
     tree_decay,
+    tree_mask,
 )
 from structmask.linalg import (
     Band,
@@ -85,6 +86,7 @@ __all__ = [
     "spectral_bound",
     "to_numpy",
     "tree_decay",
+    "tree_mask",
     "use_backend",
     "with_global_tokens",
 ]

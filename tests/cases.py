@@ -32,6 +32,7 @@ from structmask import (
     kronecker_sum,
     matrix_function,
     tree_decay,
+    tree_mask,
     with_global_tokens,
 )
 from tests import naive
@@ -546,3 +547,43 @@ case(
     lambda a, x=x: StateSpace(*map(a, x), N, near=a(real(2)), causal=True) * r(a),
     naive.state_space(*x, N, real(2), causal=True) * dR,
 )
+
+
+def table(values):
+    """Values as a function of whole distances, 0 beyond."""
+    return lambda d: values[..., int(d)] if d < values.shape[-1] else 0 * values[..., 0]
+
+
+for n in (0, 1, 2, 17, 150):
+    P, w, f = random_forest(n), np.round(2 * abs(real(n))), real(9)
+    case(
+        f"tree_mask-{n}",
+        lambda a, P=P, w=w, f=f: tree_mask(as_forest(parents=P, lengths=w), a(f)),
+        naive.tree_mask(P, w, table(f)),
+    )
+P = random_forest(60, trees=3)
+case(
+    "tree_mask-heads",
+    lambda a, P=P: tree_mask(as_forest(parents=P), a(real(2, 5))),
+    np.stack([naive.tree_mask(P, np.ones(60), table(f)) for f in real(2, 5)]),
+)
+case(
+    "tree_mask-complex",
+    lambda a, P=P: tree_mask(as_forest(parents=P), a(complex_(30))),
+    naive.tree_mask(P, np.ones(60), table(complex_(30))),
+)
+case("tree_mask-nothing", lambda a, P=P: tree_mask(as_forest(parents=P), a(real(0))), np.zeros((60, 60)))
+
+
+def bell(d):
+    return np.exp(-d * d / 4)
+
+
+for n in (1, 120):
+    P, w = random_forest(n), abs(real(n))
+    case(
+        f"tree_mask-function-{n}",
+        lambda _, P=P, w=w: tree_mask(as_forest(parents=P, lengths=w), bell),
+        naive.tree_mask(P, w, bell),
+        portable=False,
+    )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_UNIT = 2.0**30
+
 
 def pruefer(n, rng):
     """A uniformly random labelled tree, decoded from its code, as parents towards the last node."""
@@ -54,7 +56,8 @@ def tree(kind, n, seed=0):
 
 
 def lengths(kind, n, seed=1):
-    return LENGTHS[kind](n, np.random.default_rng([seed, n]))
+    """Multiples of 2^-30: sums along paths are exact, whatever their order."""
+    return np.round(_UNIT * LENGTHS[kind](n, np.random.default_rng([seed, n]))) / _UNIT
 
 
 def distances(parents, lengths):

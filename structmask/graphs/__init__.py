@@ -5,15 +5,20 @@ from structmask.graphs.adjacency import as_adjacency
 from structmask.graphs.laplacian import laplacian, spectral_bound
 from structmask.graphs.tree import Forest, NotATreeError, as_forest
 from structmask.graphs.tree_decay import TreeDecay, tree_decay
+from structmask.graphs.tree_mask import TreeFunction, tree_mask
+from structmask.graphs.tree_table import TreeTable
 
 __all__ = [
     "Forest",
     "NotATreeError",
     "TreeDecay",
+    "TreeFunction",
+    "TreeTable",
     "as_adjacency",
     "as_forest",
     "laplacian",
     "random_lengths",
     "spectral_bound",
     "tree_decay",
+    "tree_mask",
 ]

@@ -105,6 +105,34 @@ class Forest:
         deepest = int(self.depths[-1]) if self.size else -1
         return np.searchsorted(self.depths, np.arange(deepest + 2))
 
+    # --- distances --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def heights(self) -> tuple[Floats, Floats]:
+        """Distances from the roots, by position, as `root_sums`."""
+        return root_sums(self.up, self.lengths[self.order])
+
+    def distances(self, i: Array, j: Array) -> Array:
+        """Distances between nodes, infinite between trees."""
+        xp, ancestors = arrays.namespace(i), self.ancestors(i, j)
+        sums = tuple(arrays.move(part, arrays.home(i)) for part in self.heights)
+        found = self.path_sums((sums[0], sums[1]), i, j, ancestors)
+        return xp.where(ancestors > 0, found, xp.full_like(found, np.inf))
+
+    @cached_property
+    def diameter(self) -> float:
+        """The largest distance: in every tree it begins at the node furthest from the root."""
+        if not self.size:
+            return 0.0
+        root = self.up
+        while (root >= self.roots).any():
+            root = root[root]
+        order = np.lexsort((-self.heights[0], root))
+        ends = self.order[order[np.searchsorted(root[order], np.arange(self.roots))]]
+        return float(self.distances(self.order, ends[root]).max())
+
+    # --- sweeps and their plans -------------------------------------------------------------------------------------
+
     def sweep(self, home: str) -> Sweep:
         """What sweeps need, in a home."""
         copies = self.__dict__.setdefault("_sweeps", {})
@@ -141,7 +169,7 @@ class Forest:
         return place[:n], np.concatenate(rows), logarithm
 
     def ancestors(self, i: Array, j: Array) -> Array:
-        """Positions of the lowest common ancestors of nodes, plus one; 0 where they are in different trees."""
+        """The positions of the lowest common ancestors of nodes, plus one; 0 where they are in different trees."""
         xp, home = arrays.namespace(i), arrays.home(i)
         place, minima, logarithm = (arrays.move(a, home) for a in self._ancestry)
         i, j = xp.broadcast_arrays(i, j)
@@ -156,7 +184,7 @@ class Forest:
         return xp.reshape(xp.where(same, own, least), i.shape)
 
     def path_sums(self, sums: tuple[Array, Array], i: Array, j: Array, ancestors: Array) -> Array:
-        """Sums (..., *index) over the edges between nodes of values whose `root_sums` are given."""
+        """The sums (..., *index) over the edges between nodes of values whose `root_sums` are given."""
         xp, home = arrays.namespace(i), arrays.home(i)
         position = arrays.move(self.position, home)
         low = xp.maximum(ancestors - 1, xp.zeros_like(ancestors))

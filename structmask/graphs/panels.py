@@ -1,0 +1,223 @@
+"""The plan of a product with f(dist) for real lengths: which pairs go by panels, which by a grid, which directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from structmask.backends.arrays import Array
+from structmask.backends.kernels import transform_threads
+from structmask.graphs.merges import SERIAL_SIZE, Merges, chunks
+from structmask.graphs.tree import Floats, Ints
+from structmask.graphs.windows import Windows, evaluate
+from structmask.linalg.planning import Work
+
+_DEEPEST = 20
+_GRID_POINTS = 16  # of local interpolation
+_LARGEST_GRID = 64  # points a node
+_MOST_KEPT = 1 << 24  # values of f that are made once and kept; beyond that every product makes them anew
+_STRIP = 1 << 15
+
+
+@dataclass(frozen=True, eq=False)
+class Panels:
+    """Products with f(dist), each entry within `tolerance` times the largest |f|, as far as samples of f tell."""
+
+    of: Merges
+    function: Callable[[Any], Any]
+    tolerance: float
+
+    @cached_property
+    def at_zero(self) -> float:
+        """f(0)."""
+        return float(evaluate(self.function, np.zeros(1))[0])
+
+    @cached_property
+    def windows(self) -> Windows:
+        """What f looks like on the distances of the lists."""
+        n, furthest = self.of.order.size, self.of.furthest or 1.0
+        deepest = int(min(_DEEPEST, max(4, np.ceil(np.log2(max(n, 2))) + 3)))
+        reach = max(self.of.reach, 1e-9 * furthest)
+        return Windows(self.function, furthest, reach, self.tolerance, max(n, 1), deepest)
+
+    # --- the grid, for f that is rough everywhere -------------------------------------------------------------------
+
+    @cached_property
+    def _grid(self) -> tuple[float, Ints]:
+        """The step of a uniform grid, and the numbers of the merges that go by it."""
+        none, windows, m = (1.0, np.zeros(0, np.int64)), self.windows, self.of.merges
+        rough = [level for level in range(3, windows.deepest) if windows.rough_share(level) > 0.5]
+        if not rough or not len(m):
+            return none
+        dist, h = self.of.dist, windows.furthest / 2.0 ** (rough[-1] + 1)
+        far_a, far_b = dist[m[:, 1] - 1], dist[m[:, 3] - 1]
+        count_a, count_b = m[:, 1] - m[:, 0], m[:, 3] - m[:, 2]
+        long = np.minimum(far_a, far_b) > 8 * h
+        step = self._step() if long.any() else None
+        if step is None:
+            return none
+        points = (far_a + far_b) / step + 2
+        long &= count_a * count_b > 3 * points * np.log2(points) + 32 * (count_a + count_b)
+        return step, np.flatnonzero(long)
+
+    def _step(self) -> float | None:
+        """The largest step whose local interpolation meets samples of f; None if it would need too many points."""
+        from structmask.backends._numba.panels import interpolated
+
+        windows = self.windows
+        points, values = windows.samples
+        floor = 4 * np.abs(evaluate(self.function, points * (1 + 9e-16)) - values)
+        for j in range(4, 24):
+            step = windows.furthest / 2.0**j
+            N = int(2 * windows.furthest / step) + 2
+            if _LARGEST_GRID * windows.size < N:
+                return None
+            if N < 2 * _GRID_POINTS:
+                continue
+            grid = evaluate(self.function, np.arange(N) * step)
+            error = np.abs(interpolated(points / step, grid, _GRID_POINTS) - values)
+            if (error <= 0.1 * self.tolerance * windows.largest + floor).all():
+                return step
+        return None
+
+    def _by_grid(self, m: int, x: Array, y: Array) -> None:
+        """One merge: lists to grid points, the Hankel matrix f((i + j) step) by FFT, and back."""
+        from structmask.backends._numba.panels import from_grid, to_grid
+
+        of, (a, a_end, b, b_end), step, q = self.of, self.of.merges[m], self._grid[0], _GRID_POINTS
+        size_a, size_b = (max(int(of.dist[end - 1] / step) + 2, q) for end in (a_end, b_end))
+        length = scipy.fft.next_fast_len(size_a + size_b, real=True)
+        kernel = scipy.fft.rfft(evaluate(self.function, np.arange(size_a + size_b - 1) * step), length)[:, None]
+        with transform_threads(x):
+            in_a, in_b = (
+                scipy.fft.rfft(to_grid(of.node, of.dist, begin, end, x, step, q, N), length, axis=1)
+                for begin, end, N in ((a, a_end, size_a), (b, b_end, size_b))
+            )
+            out_a = scipy.fft.irfft(kernel * in_b.conj(), length, axis=1)[:, :size_a]
+            out_b = scipy.fft.irfft(kernel * in_a.conj(), length, axis=1)[:, :size_b]
+        from_grid(of.node, of.dist, a, a_end, np.ascontiguousarray(out_a), step, q, y)
+        from_grid(of.node, of.dist, b, b_end, np.ascontiguousarray(out_b), step, q, y)
+
+    # --- panels -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _interactions(self) -> Any:
+        from structmask.backends._numba.panels import interactions
+
+        windows, merges = self.windows, self.of.merges
+        skipped = np.zeros(len(merges), np.bool_)
+        skipped[self._grid[1]] = True
+        return interactions(
+            self.of.dist,
+            merges,
+            skipped,
+            windows.furthest,
+            windows.state,
+            windows.offset,
+            windows.deepest,
+            windows.p,
+        )
+
+    @cached_property
+    def _kernels(self) -> tuple[Floats, Floats]:
+        return self.windows.kernels(self._interactions[3]), self.windows.shifts()
+
+    def _far(self, x: Array, y: Array) -> None:
+        from structmask.backends._numba import panels
+
+        table, far, _, _, panel_pointers, far_pointers = self._interactions
+        if not len(far):
+            return
+        run = panels.far_field_serial if x.size < SERIAL_SIZE else panels.far_field_parallel
+        kernels, shifts = self._kernels
+        of, furthest = self.of, self.windows.furthest
+        run(of.node, of.dist, table, far, kernels, shifts, panel_pointers, far_pointers, furthest, x, y)
+
+    # --- direct sums ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _near(self) -> tuple[Ints, list[tuple[int, int, int]]]:
+        """Pairs of stretches, none of too many pairs, and their chunks."""
+        near = self._interactions[2]
+        rows, width = near[:, 1] - near[:, 0], near[:, 3] - near[:, 2]
+        strip = np.maximum(1, _STRIP // np.maximum(width, 1))
+        pieces = -(-rows // strip)
+        again = np.repeat(near, pieces, axis=0)
+        number = np.arange(len(again)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        begin = again[:, 0] + number * np.repeat(strip, pieces)
+        again[:, 1] = np.minimum(again[:, 1], begin + np.repeat(strip, pieces))
+        again[:, 0] = begin
+        return again, chunks((again[:, 1] - again[:, 0]) * (again[:, 3] - again[:, 2]))
+
+    @cached_property
+    def pairs(self) -> int:
+        """Number of pairs summed directly."""
+        return sum(chunk[2] for chunk in (*self._near[1], *self.of.whole_chunks))
+
+    @cached_property
+    def _kept(self) -> dict[Any, Floats]:
+        return {}
+
+    def _values(self, key: Any, make: Callable[[], Floats]) -> Floats:
+        """Values of f at the distances of a chunk, kept if they are not too many."""
+        if key in self._kept:
+            return self._kept[key]
+        values = evaluate(self.function, make())
+        if self.pairs <= _MOST_KEPT:
+            self._kept[key] = values
+        return values
+
+    def _near_values(self, number: int) -> Floats:
+        from structmask.backends._numba.tree_blocks import near_distances
+
+        near, ranges = self._near
+        first, last, count = ranges[number]
+
+        def make() -> Floats:
+            out = np.empty(count)
+            near_distances(near[first:last], self.of.dist, out)
+            return out
+
+        return self._values(("near", number), make)
+
+    def _whole_values(self, number: int) -> Floats:
+        return self._values(("whole", number), lambda: self.of.whole_distances(*self.of.whole_chunks[number]))
+
+    # --- the product ------------------------------------------------------------------------------------------------
+
+    def apply(self, X: Array) -> Array:
+        """The product with X (n, columns), real."""
+        from structmask.backends._numba import tree_blocks
+
+        x = self.of.to_lanes(X)
+        y = self.at_zero * x
+        self.of.apply_whole(self._whole_values, x, y)
+        if len(self.of.merges):
+            self._far(x, y)
+            run = tree_blocks.apply_near_serial if x.size < SERIAL_SIZE else tree_blocks.apply_near_parallel
+            near, ranges = self._near
+            for number, (first, last, _) in enumerate(ranges):
+                run(near[first:last], self.of.node, self._near_values(number), x, y)
+            for m in self._grid[1]:
+                self._by_grid(m, x, y)
+        return self.of.from_lanes(y, X.shape[1], X.dtype)
+
+    def work(self, columns: int) -> Work:
+        """What a product costs."""
+        table, far, _, _, _, _ = self._interactions
+        p, wide, n = self.windows.p, 8 * -(-columns // 8), self.of.order.size
+        points = float((table[:, 1] - table[:, 0])[table[:, 4] == 1].sum())
+        step, long = self._grid
+        m, dist = self.of.merges[long], self.of.dist
+        grid = (dist[m[:, 1] - 1] + dist[m[:, 3] - 1]) / step + 2
+        return Work(
+            scan=4.0 * wide * (self.pairs + p * points + len(far) * p * p),
+            fft=10.0 * wide * float((grid * np.log2(grid)).sum()),
+            bytes=32.0 * wide * n,
+            calls=2.0 + len(self._near[1]) + len(self.of.whole_chunks) + len(long),
+        )

@@ -1,0 +1,297 @@
+"""Masks of trees whose lengths are whole numbers: any table of the distance, exact up to the rounding of sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.backends.config import get_backend
+from structmask.backends.kernels import transform_threads
+from structmask.graphs.merges import SERIAL_SIZE, Merges
+from structmask.graphs.tree import Floats, Forest, Ints, taken
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients, unbroadcast
+from structmask.linalg.planning import Work
+from structmask.linalg.rounding import UNKNOWN, Rounding
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TreeTable(StructuredMatrix):
+    """M_ij = values[dist(i, j)] for whole distances, 0 beyond the table and between trees; `tree_mask` makes it.
+
+    Parameters
+    ----------
+    forest : Forest
+        Trees whose lengths are whole numbers.
+    values : array (..., D)
+        f(0), f(1), ...; leading axes are a batch.
+    """
+
+    forest: Forest
+    values: Array
+
+    def __post_init__(self) -> None:
+        if not self.forest.is_integer:
+            msg = (
+                f"a table needs distances that are whole numbers, but {self.forest!r} has other lengths; "
+                "pass a function of the distance"
+            )
+            raise ValueError(msg)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.values.shape[:-1], self.forest.size, self.forest.size)
+
+    def transpose(self) -> TreeTable:
+        return self
+
+    # --- products ---------------------------------------------------------------------------------------------------
+
+    def _matmat(self, X: Array) -> Array:
+        if not runs_merges(X):
+            return by_rows(self, X)
+        own = self.values.shape[:-1]
+        batch = np.broadcast_shapes(own, X.shape[:-2])
+        Y = np.empty((*batch, *X.shape[-2:]), np.result_type(self.values, X))
+        for head, place, x in heads(own, batch, X):
+            table = self.values[head]
+            parts = [self._plan_of.apply(part.astype(np.float64), x) for part in real_parts(table)]
+            put(Y, place, parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
+        return Y
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        """Sums of Re <G_i, X_j> by the distance of i and j."""
+        xp, own = arrays.namespace(X), tuple(self.values.shape[:-1])
+        complex_ = arrays.is_complex(self.values)
+        if not runs_merges(X):
+            return {"values": unbroadcast(self._gradient_by_rows(G, X), tuple(self.values.shape), complex_=complex_)}
+        gradient = np.zeros(self.values.shape, self.values.dtype)
+        batch = np.broadcast_shapes(own, G.shape[:-2], X.shape[:-2])
+        for (head, _, g), (_, _, x) in zip(heads(own, batch, G), heads(own, batch, X), strict=True):
+            gradient[head] = self._plan_of.gradient(np.hstack(both(g)), np.hstack(both(x)))
+            if complex_:
+                re, im = both(g)
+                gradient[head] += 1j * self._plan_of.gradient(np.hstack([im, -re]), np.hstack(both(x)))
+        return {"values": xp.asarray(gradient)}
+
+    def _gradient_by_rows(self, G: Array, X: Array) -> Array:
+        """The same from all pairs, a block of rows at a time."""
+        xp, D = arrays.namespace(X), int(self.values.shape[-1])
+        adjoint = xp.matrix_transpose(xp.conj(X) if arrays.is_complex(X) else X)
+        columns, total = xp.arange(self.forest.size), None
+        for a, b in row_blocks(self, X):
+            products = G[..., a:b, :] @ adjoint
+            distance = self._distances(xp.arange(a, b)[:, None], columns[None, :])
+            parts = [xp.sum(xp.where(distance == d, products, 0), axis=(-2, -1)) for d in range(D)]
+            part = xp.stack(parts, axis=-1) if D else xp.zeros((*products.shape[:-2], 0), dtype=products.dtype)
+            total = part if total is None else total + part
+        return total
+
+    @cached_property
+    def _plan_of(self) -> TablePlan:
+        return TablePlan(Merges.of(self.forest), int(self.values.shape[-1]))
+
+    # --- entries ----------------------------------------------------------------------------------------------------
+
+    def _distances(self, i: Array, j: Array) -> Array:
+        """Distances as integers; -1 where they are beyond the table, or in different trees."""
+        xp = arrays.namespace(i)
+        found = self.forest.distances(i, j)
+        beyond = found >= self.values.shape[-1]
+        return xp.asarray(xp.where(beyond, -xp.ones_like(found), found), dtype=xp.int64)
+
+    def _at(self, i: Array, j: Array) -> Array:
+        xp, D = arrays.namespace(i), self.values.shape[-1]
+        distance = self._distances(i, j)
+        if D == 0:
+            return xp.zeros((*self.values.shape[:-1], *distance.shape), dtype=self.values.dtype)
+        found = taken(self.values, xp.maximum(distance, xp.zeros_like(distance)))
+        return xp.where(distance >= 0, found, xp.zeros_like(found))
+
+    @property
+    def _entry_bytes(self) -> float:
+        return 120.0
+
+    def _work(self, columns: int) -> Work:
+        tables = math.prod(self.shape[:-2]) * (2 if arrays.is_complex(self.values) else 1)
+        if not runs_merges(self.values):
+            return Work(gemm=2.0 * tables * self.forest.size**2 * columns, calls=1)
+        return self._plan_of.work(columns) * tables
+
+    def _rounding(self, unit: float) -> Rounding:
+        return UNKNOWN  # long merges go through transforms, whose rounding is spread over a merge
+
+
+@dataclass(frozen=True, eq=False)
+class TablePlan:
+    """Products with tables of one length: merges cut to the support, short ones apart from long ones."""
+
+    of: Merges
+    size: int
+
+    @cached_property
+    def merges(self) -> Ints:
+        """Merges whose lists end where no partner is within the table."""
+        from structmask.backends._numba.tree_table import cut_merges
+
+        merges = self.of.merges.copy()
+        cut_merges(self.of.dist, merges, float(self.size - 1))
+        return merges
+
+    @cached_property
+    def _split(self) -> tuple[Ints, Ints, int, float]:
+        """Numbers of the short merges, of the long ones, distances of the widest short one, pairs of the short."""
+        from structmask.backends._numba.tree_table import distinct_counts
+
+        m, counts = self.merges, distinct_counts(self.of.dist, self.merges)
+        pairs = counts.astype(float).prod(axis=1)
+        points = self._lengths.sum(axis=1) + 1.0
+        lists = m[:, 1] - m[:, 0] + m[:, 3] - m[:, 2]
+        long = pairs > 12 * points * np.log2(points + 1) + lists
+        short = np.flatnonzero(~long & (pairs > 0))
+        return short, np.flatnonzero(long), int(counts[short].max(initial=1)), float(pairs[short].sum())
+
+    @cached_property
+    def _lengths(self) -> Ints:
+        """Largest distance of both lists of every merge, plus one."""
+        m, dist = self.merges, self.of.dist
+        ends = [np.where(m[:, s + 1] > m[:, s], dist[np.maximum(m[:, s + 1] - 1, 0)] + 1, 0) for s in (0, 2)]
+        return np.stack(ends, axis=1).astype(np.int64) if len(m) else np.zeros((0, 2), np.int64)
+
+    @cached_property
+    def _whole_index(self) -> list[Ints]:
+        return [self.of.whole_distances(*chunk).astype(np.int32) for chunk in self.of.whole_chunks]
+
+    def apply(self, table: Floats, X: Array) -> Array:
+        """The product with X (n, columns), real or complex, in X's dtype."""
+        from structmask.backends._numba import tree_table
+
+        given = real_view(X)
+        x = self.of.to_lanes(given)
+        y = table[0] * x if self.size else np.zeros_like(x)
+        padded = np.append(table, 0.0)
+        self.of.apply_whole(lambda number: padded[np.minimum(self._whole_index[number], self.size)], x, y)
+        short, long, widest, _ = self._split
+        run = tree_table.short_merges_serial if x.size < SERIAL_SIZE else tree_table.short_merges_parallel
+        run(self.of.node, self.of.dist, self.merges, short, widest, table, x, y)
+        for m in long:
+            self._long(m, table, x, y)
+        return self.of.from_lanes(y, given.shape[1], given.dtype).view(X.dtype)
+
+    def _long(self, m: int, table: Floats, x: Array, y: Array) -> None:
+        """One long merge: rows by distance times the Hankel matrix table[i + j], both ways, by FFT."""
+        from structmask.backends._numba.tree_table import spread
+
+        (a, a_end, b, b_end), (count_a, count_b) = self.merges[m], self._lengths[m]
+        length, (in_a, in_b) = self._transformed(m, x)
+        kernel = scipy.fft.rfft(table[: count_a + count_b - 1], length)[:, None]
+        with transform_threads(x):
+            out_a = scipy.fft.irfft(kernel * in_b.conj(), length, axis=1)[:, :count_a]
+            out_b = scipy.fft.irfft(kernel * in_a.conj(), length, axis=1)[:, :count_b]
+        spread(self.of.node, self.of.dist, a, a_end, np.ascontiguousarray(out_a), y)
+        spread(self.of.node, self.of.dist, b, b_end, np.ascontiguousarray(out_b), y)
+
+    def _transformed(self, m: int, x: Array) -> tuple[int, list[Array]]:
+        """Transforms of the sums by distance of both lists, and their length."""
+        from structmask.backends._numba.tree_table import histogram
+
+        merge, counts = self.merges[m], self._lengths[m]
+        length = scipy.fft.next_fast_len(int(counts.sum()), real=True)
+        with transform_threads(x):
+            sums = (histogram(self.of.node, self.of.dist, merge[s], merge[s + 1], x, counts[s // 2]) for s in (0, 2))
+            return length, [scipy.fft.rfft(part, length, axis=1) for part in sums]
+
+    def gradient(self, G: Array, X: Array) -> Floats:
+        """Sums of <G_i, X_j> by the distance of i and j, for real G, X (n, columns)."""
+        from structmask.backends._numba import tree_blocks, tree_table
+
+        out = np.zeros(self.size)
+        if self.size:
+            out[0] = np.vdot(G, X)
+        g, x, of = self.of.to_lanes(G), self.of.to_lanes(X), self.of
+        for (first, last, _), index in zip(of.whole_chunks, self._whole_index, strict=True):
+            tree_blocks.whole_gradient(first, last, of.whole_pointers, of.whole_node, index, g, x, out)
+        short, long, widest, _ = self._split
+        tree_table.short_gradient(of.node, of.dist, self.merges, short, widest, g, x, out)
+        for m in long:
+            length, (g_a, g_b) = self._transformed(m, g)
+            _, (x_a, x_b) = self._transformed(m, x)
+            found = scipy.fft.irfft((g_a * x_b + g_b * x_a).sum(axis=(0, 2)), length)
+            count = min(self.size, int(self._lengths[m].sum()) - 1)
+            out[:count] += found[:count]
+        return out
+
+    def work(self, columns: int) -> Work:
+        """What a product costs."""
+        m, wide = self.merges, 8 * -(-columns // 8)
+        _, long, _, pairs = self._split
+        lists = float((m[:, 1] - m[:, 0] + m[:, 3] - m[:, 2]).sum())
+        points = self._lengths[long].sum(axis=1) + 1.0
+        whole = float(sum(chunk[2] for chunk in self.of.whole_chunks))
+        return Work(
+            scan=4.0 * wide * (pairs + whole + lists),
+            fft=10.0 * wide * float((points * np.log2(points + 1)).sum()),
+            bytes=32.0 * wide * self.of.order.size,
+            calls=2.0 + len(long),
+        )
+
+
+# --- what masks of trees share ----------------------------------------------------------------------------------------
+
+
+def runs_merges(X: Array) -> bool:
+    """Whether the merge plan and its kernels take an array; elsewhere rows of entries do."""
+    return get_backend() != "numpy" and arrays.home(X) == "numpy"
+
+
+def row_blocks(mask: StructuredMatrix, X: Array) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that fit scratch memory."""
+    heads = math.prod(mask.shape[:-2])
+    return arrays.blocks(mask.shape[-2], max(1, arrays.block_entries(X) // max(1, 4 * heads * mask.shape[-1])))
+
+
+def by_rows(mask: StructuredMatrix, X: Array) -> Array:
+    """The product by rows of entries, a block at a time: the reference, and what arrays of other libraries take."""
+    xp = arrays.namespace(X)
+    columns = xp.arange(mask.shape[-1])
+    parts = [mask._block(xp.arange(a, b), columns, X) @ X for a, b in row_blocks(mask, X)]
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
+
+
+def heads(own: tuple[int, ...], batch: tuple[int, ...], X: Array) -> Iterator[tuple[Any, Any, Array]]:
+    """For every head of a mask: its index, its place in the batch, its operand with all else folded into columns."""
+    full = np.broadcast_to(X, (*batch, *X.shape[-2:]))
+    free = (slice(None),) * (len(batch) - len(own))
+    for head in np.ndindex(*own):
+        place = (*free, *(slice(None) if size == 1 else slice(i, i + 1) for i, size in zip(head, own, strict=True)))
+        part = np.moveaxis(full[place], -2, 0)
+        yield head, place, np.ascontiguousarray(part).reshape(X.shape[-2], -1)
+
+
+def put(Y: Array, place: Any, found: Array) -> None:
+    """The product of one head, back in its place."""
+    target = Y[place]
+    target[...] = np.moveaxis(found.reshape(target.shape[-2], *target.shape[:-2], target.shape[-1]), 0, -2)
+
+
+def both(a: Array) -> list[Array]:
+    """Real and imaginary parts in double precision, the latter zero for a real array."""
+    return [np.real(a).astype(np.float64), np.imag(a).astype(np.float64)]
+
+
+def real_parts(a: Array) -> list[Array]:
+    """The array itself, or its real and its imaginary part."""
+    return [a.real, a.imag] if np.iscomplexobj(a) else [a]
+
+
+def real_view(X: Array) -> Array:
+    """A contiguous complex array as one of twice as many real columns."""
+    return X.view(X.real.dtype) if np.iscomplexobj(X) else X
