@@ -548,6 +548,8 @@ case(
     naive.state_space(*x, N, real(2), causal=True) * dR,
 )
 
+# --- functions of the distance in a tree ------------------------------------------------------------------------------
+
 
 def table(values):
     """Values as a function of whole distances, 0 beyond."""
