@@ -153,6 +153,13 @@ case(
     lambda a: Toeplitz.from_function(lambda s, t: a(1.0 / (1 + s * s + 2.0 * abs(t - 1))), (3, 4)),
     naive.toeplitz([[1.0 / (1 + s * s + 2.0 * abs(t - 1)) for t in range(-3, 4)] for s in range(-2, 3)], 2),
 )
+x = np.exp(-np.square(np.arange(-7.0, 8.0)) / 8).astype(np.float32).astype(np.float64)
+case(
+    "toeplitz-separable",
+    lambda a, x=x: Toeplitz(a(np.multiply.outer(x, x)), levels=2),
+    naive.toeplitz(x[:, None] * x, 2),
+)
+case("toeplitz-constant", lambda a: Toeplitz(a(np.full((2, 129), 0.75))), np.full((2, 65, 65), 0.75))
 
 # --- Causal -----------------------------------------------------------------------------------------------------------
 

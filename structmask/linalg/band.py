@@ -11,6 +11,7 @@ from functools import cached_property
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.circulant import Circulant
 from structmask.linalg.elementary import gather
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work, acting_backend, seconds
@@ -103,6 +104,11 @@ class Band(StructuredMatrix):
         own = self.trimmed
         return Toeplitz(_between_zeros(own.offsets, self.n - 1 - own.above, self.n - 1 - own.below))
 
+    @property
+    def _transform(self) -> Circulant:
+        """What multiplies where tiles do not: the Toeplitz matrix itself might take this band for the cheaper form."""
+        return self.toeplitz._circulant
+
     # --- tiles ------------------------------------------------------------------------------------------------------
 
     @property
@@ -152,7 +158,7 @@ class Band(StructuredMatrix):
 
     def _matmat(self, X: Array) -> Array:
         if not self.is_tiled:
-            return self.toeplitz._matmat(X)
+            return self._transform.product(X)
         parts = [tile @ X[..., columns, :] for _, columns, tile in self.tiles()]
         return arrays.namespace(X).concat(parts, axis=-2)
 
@@ -192,13 +198,13 @@ class Band(StructuredMatrix):
         return Work(gemm=2 * heads * self.tile_area * columns, calls=1 + 0.05 * self.tile_count)
 
     def _spread_work(self, columns: int) -> Work:
-        return self.toeplitz._work(columns) if self.n else Work()
+        return self._transform.work(columns) if self.n else Work()
 
     def _work(self, columns: int) -> Work:
         return self._tiled_work(columns) if self.is_tiled else self._spread_work(columns)
 
     def _rounding(self, unit: float) -> Rounding:
-        return Rounding() if self.is_tiled else self.toeplitz._rounding(unit)
+        return Rounding() if self.is_tiled else self._transform.rounding(unit)
 
 
 def _between_zeros(a: Array, before: int, after: int) -> Array:

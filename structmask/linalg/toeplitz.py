@@ -22,7 +22,7 @@ from structmask.linalg.circulant import Circulant
 from structmask.linalg.elementary import GatherForm, filled_before, gather
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
-from structmask.linalg.rounding import Rounding
+from structmask.linalg.rounding import Rounding, rounding_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -185,8 +185,15 @@ class Toeplitz(StructuredMatrix):
     def _circulant(self) -> Circulant:
         return Circulant(self.offsets, self.row_grid, self.column_grid)
 
+    @cached_property
+    def _simpler(self) -> StructuredMatrix | None:
+        """The same matrix in a structure with a cheaper product, where the table has one."""
+        from structmask.linalg import toeplitz_forms  # it knows structures that know this one
+
+        return toeplitz_forms.simpler(self)
+
     def _matmat(self, X: Array) -> Array:
-        return self._circulant.product(X)
+        return self._circulant.product(X) if self._simpler is None else self._simpler._matmat(X)
 
     def transpose(self) -> Toeplitz:
         xp = arrays.namespace(self.offsets)
@@ -250,10 +257,11 @@ class Toeplitz(StructuredMatrix):
     # --- cost and accuracy ------------------------------------------------------------------------------------------
 
     def _work(self, columns: int) -> Work:
-        return self._circulant.work(columns)
+        return self._circulant.work(columns) if self._simpler is None else self._simpler._work(columns)
 
     def _rounding(self, unit: float) -> Rounding:
-        return self._circulant.rounding(unit)
+        own = Rounding(math.nan) if self._simpler is None else rounding_of(self._simpler, unit)
+        return own if own.is_known else self._circulant.rounding(unit)
 
 
 def _sides(shape: Any) -> tuple[int, ...]:
