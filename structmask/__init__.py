@@ -12,11 +12,13 @@ from structmask.graphs import (
     NotATreeError,
     as_adjacency,
     as_forest,
+    distortion,
     laplacian,
     random_lengths,
     spectral_bound,
     tree_decay,
     tree_mask,
+    tree_metric,
 )
 from structmask.linalg import (
     Band,
@@ -67,6 +69,7 @@ __all__ = [
     "Toeplitz",
     "as_adjacency",
     "as_forest",
+    "distortion",
     "elu_features",
     "exp_features",
     "explain",
@@ -87,6 +90,7 @@ __all__ = [
     "to_numpy",
     "tree_decay",
     "tree_mask",
+    "tree_metric",
     "use_backend",
     "with_global_tokens",
 ]

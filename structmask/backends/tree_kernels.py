@@ -9,6 +9,7 @@ import numpy as np
 from structmask.backends import _standard_tree, arrays
 from structmask.backends._standard_tree import Levels
 from structmask.backends.arrays import Array
+from structmask.backends.config import get_backend
 from structmask.backends.kernels import flat, numba_runs, shared
 
 
@@ -69,3 +70,22 @@ def _of_one_kind(E: Array, X: Array) -> tuple[Array, Array]:
     """Factors in double precision, both complex if one is."""
     E, X = arrays.as_same_kind(E, X)
     return arrays.cast_precision(E, "float64"), X
+
+
+def least_elements(lengths: Array, order: Array) -> tuple[Array, Array, Array]:
+    """For each node of a graph, in CSR form, the nodes that are closer to it than all before them in an order.
+
+    Returns pointers (n + 1,), and for the entries of each node their places in the order, increasing, and their
+    distances, decreasing.
+    """
+    graph = (lengths.indptr.astype(np.int64), lengths.indices.astype(np.int64), lengths.data, order.astype(np.int64))
+    if get_backend() == "numpy":
+        found = _standard_tree.least_elements(*graph)
+    else:
+        from structmask.backends._numba.least_elements import least_elements as compiled
+
+        found = compiled(*graph)
+    nodes, ranks, distances = found
+    by_node = np.argsort(nodes, kind="stable")
+    pointers = np.searchsorted(nodes[by_node], np.arange(order.size + 1))
+    return pointers, ranks[by_node], distances[by_node]

@@ -6,6 +6,7 @@ from structmask.graphs.laplacian import laplacian, spectral_bound
 from structmask.graphs.tree import Forest, NotATreeError, as_forest
 from structmask.graphs.tree_decay import TreeDecay, tree_decay
 from structmask.graphs.tree_mask import TreeFunction, tree_mask
+from structmask.graphs.tree_metric import distortion, tree_metric
 from structmask.graphs.tree_table import TreeTable
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "TreeTable",
     "as_adjacency",
     "as_forest",
+    "distortion",
     "laplacian",
     "random_lengths",
     "spectral_bound",
     "tree_decay",
     "tree_mask",
+    "tree_metric",
 ]

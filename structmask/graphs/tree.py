@@ -32,19 +32,37 @@ class NotATreeError(ValueError):
 class Forest:
     """Rooted trees: `parents` (n,), -1 at roots, and `lengths` (n,) of the edges from nodes to their parents.
 
-    `as_forest` makes one and checks it. Lengths at roots mean nothing and are zero.
+    `as_forest` makes one and checks it. Lengths at roots mean nothing and are zero. The last `hidden` nodes carry
+    paths, but masks do not show them (see `tree_metric`).
     """
 
     parents: Ints
     lengths: Floats
+    hidden: int = 0
 
     @property
     def size(self) -> int:
-        """Number of nodes."""
+        """Number of nodes, hidden ones included."""
         return int(self.parents.size)
 
+    @property
+    def visible(self) -> int:
+        """Number of nodes that masks show."""
+        return self.size - self.hidden
+
+    def padded(self, X: Array) -> Array:
+        """An operand (..., visible, k) with zeros at hidden nodes."""
+        if not self.hidden:
+            return X
+        xp = arrays.namespace(X)
+        return xp.concat([X, xp.zeros((*X.shape[:-2], self.hidden, X.shape[-1]), dtype=X.dtype)], axis=-2)
+
+    def shown(self, Y: Array) -> Array:
+        """A result without the rows of hidden nodes."""
+        return Y[..., : self.visible, :] if self.hidden else Y
+
     def __repr__(self) -> str:
-        return f"Forest({self.size} nodes, {int(self.roots)} trees)"
+        return f"Forest({self.visible} nodes, {int(self.roots)} trees)"
 
     @cached_property
     def is_integer(self) -> bool:
@@ -113,7 +131,7 @@ class Forest:
         return root_sums(self.up, self.lengths[self.order])
 
     def distances(self, i: Array, j: Array) -> Array:
-        """Distances between nodes, infinite between trees."""
+        """The distances between nodes, infinite between trees."""
         xp, ancestors = arrays.namespace(i), self.ancestors(i, j)
         sums = tuple(arrays.move(part, arrays.home(i)) for part in self.heights)
         found = self.path_sums((sums[0], sums[1]), i, j, ancestors)
@@ -143,7 +161,7 @@ class Forest:
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"parents": self.parents, "lengths": self.lengths}
+        return {"parents": self.parents, "lengths": self.lengths, "hidden": self.hidden}
 
     # --- lowest common ancestors ------------------------------------------------------------------------------------
 
@@ -272,7 +290,7 @@ def as_forest(tree: Any = None, /, *, parents: Any = None, lengths: Any = None) 
         raise TypeError(msg)
     if tree is not None:
         forest = tree if isinstance(tree, Forest) else _from_graph(tree)
-        return forest if lengths is None else Forest(forest.parents, _lengths(forest.parents, lengths))
+        return forest if lengths is None else Forest(forest.parents, _lengths(forest.parents, lengths), forest.hidden)
     checked = _parents(parents)
     return Forest(checked, _lengths(checked, np.ones(checked.size) if lengths is None else lengths))
 

@@ -49,7 +49,7 @@ class TreeDecay(StructuredMatrix):
             batch = tuple(self.factors.shape[:-1])
         else:
             batch = np.broadcast_shapes(tuple(getattr(self.rate, "shape", ())), tuple(self.lengths.shape[:-1]))
-        return (*batch, self.forest.size, self.forest.size)
+        return (*batch, self.forest.visible, self.forest.visible)
 
     def _place(self, width: str, target: str) -> Self:
         """Moved only: factors are multiplied along paths, which would multiply their rounding."""
@@ -73,7 +73,8 @@ class TreeDecay(StructuredMatrix):
         return xp.concat([xp.zeros_like(e[..., :roots]), e[..., roots:]], axis=-1)
 
     def _matmat(self, X: Array) -> Array:
-        return tree_product(self.forest.sweep(arrays.home(X)), self.edge_factors, X)
+        forest = self.forest
+        return forest.shown(tree_product(forest.sweep(arrays.home(X)), self.edge_factors, forest.padded(X)))
 
     def transpose(self) -> TreeDecay:
         return self
@@ -88,8 +89,8 @@ class TreeDecay(StructuredMatrix):
         """
         xp, sweep, e = arrays.namespace(X), self.forest.sweep(arrays.home(X)), self.edge_factors
         conj = xp.conj if any(map(arrays.is_complex, (e, G, X))) else _same
-        S, R = tree_sums(sweep, e, X)
-        P, T = tree_sums(sweep, conj(e), G)
+        S, R = tree_sums(sweep, e, self.forest.padded(X))
+        P, T = tree_sums(sweep, conj(e), self.forest.padded(G))
         gradient = xp.take(xp.sum(P * conj(R) + T * conj(S), axis=-1), sweep.position, axis=-1)
         if self.factors is not None:
             return {"factors": self._folded(gradient, self.factors)}

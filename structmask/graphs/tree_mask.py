@@ -60,7 +60,7 @@ class TreeFunction(StructuredMatrix):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.forest.size, self.forest.size)
+        return (self.forest.visible, self.forest.visible)
 
     def transpose(self) -> TreeFunction:
         return self
@@ -95,12 +95,13 @@ class TreeFunction(StructuredMatrix):
     def _matmat(self, X: Array) -> Array:
         if not runs_merges(X):
             return by_rows(self, X)
+        X = self.forest.padded(X)
         batch = X.shape[:-2]
         Y = np.empty(X.shape, np.result_type(X, np.complex64) if isinstance(self.scale, complex) else X.dtype)
         for _, place, x in heads((), batch, X):
             found = self.panels.apply(real_view(x)).view(x.dtype)
             put(Y, place, self.scale * found)
-        return Y
+        return self.forest.shown(Y)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         xp = arrays.namespace(X)
@@ -141,7 +142,7 @@ class TreeFunction(StructuredMatrix):
 
     def _work(self, columns: int) -> Work:
         if not runs_merges(np.empty(0)):
-            return Work(gemm=2.0 * self.forest.size**2 * columns, calls=1)
+            return Work(gemm=2.0 * self.forest.visible**2 * columns, calls=1)
         return self.panels.work(columns)
 
     def _rounding(self, unit: float) -> Rounding:

@@ -48,7 +48,7 @@ class TreeTable(StructuredMatrix):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (*self.values.shape[:-1], self.forest.size, self.forest.size)
+        return (*self.values.shape[:-1], self.forest.visible, self.forest.visible)
 
     def transpose(self) -> TreeTable:
         return self
@@ -58,6 +58,7 @@ class TreeTable(StructuredMatrix):
     def _matmat(self, X: Array) -> Array:
         if not runs_merges(X):
             return by_rows(self, X)
+        X = self.forest.padded(X)
         own = self.values.shape[:-1]
         batch = np.broadcast_shapes(own, X.shape[:-2])
         Y = np.empty((*batch, *X.shape[-2:]), np.result_type(self.values, X))
@@ -65,7 +66,7 @@ class TreeTable(StructuredMatrix):
             table = self.values[head]
             parts = [self._plan_of.apply(part.astype(np.float64), x) for part in real_parts(table)]
             put(Y, place, parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
-        return Y
+        return self.forest.shown(Y)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         """Sums of Re <G_i, X_j> by the distance of i and j."""
@@ -74,6 +75,7 @@ class TreeTable(StructuredMatrix):
         if not runs_merges(X):
             return {"values": unbroadcast(self._gradient_by_rows(G, X), tuple(self.values.shape), complex_=complex_)}
         gradient = np.zeros(self.values.shape, self.values.dtype)
+        G, X = self.forest.padded(G), self.forest.padded(X)
         batch = np.broadcast_shapes(own, G.shape[:-2], X.shape[:-2])
         for (head, _, g), (_, _, x) in zip(heads(own, batch, G), heads(own, batch, X), strict=True):
             gradient[head] = self._plan_of.gradient(np.hstack(both(g)), np.hstack(both(x)))
@@ -86,7 +88,7 @@ class TreeTable(StructuredMatrix):
         """The same from all pairs, a block of rows at a time."""
         xp, D = arrays.namespace(X), int(self.values.shape[-1])
         adjoint = xp.matrix_transpose(xp.conj(X) if arrays.is_complex(X) else X)
-        columns, total = xp.arange(self.forest.size), None
+        columns, total = xp.arange(self.forest.visible), None
         for a, b in row_blocks(self, X):
             products = G[..., a:b, :] @ adjoint
             distance = self._distances(xp.arange(a, b)[:, None], columns[None, :])
@@ -123,7 +125,7 @@ class TreeTable(StructuredMatrix):
     def _work(self, columns: int) -> Work:
         tables = math.prod(self.shape[:-2]) * (2 if arrays.is_complex(self.values) else 1)
         if not runs_merges(self.values):
-            return Work(gemm=2.0 * tables * self.forest.size**2 * columns, calls=1)
+            return Work(gemm=2.0 * tables * self.forest.visible**2 * columns, calls=1)
         return self._plan_of.work(columns) * tables
 
     def _rounding(self, unit: float) -> Rounding:
