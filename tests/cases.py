@@ -31,10 +31,13 @@ from structmask import (
     kron,
     kronecker_sum,
     matrix_function,
+    random_walk_kernel,
     tree_decay,
     tree_mask,
     with_global_tokens,
 )
+from structmask.graphs import RandomWalkKernel
+from structmask.linalg import PowerSeries
 from tests import naive
 
 SIZES = (1, 2, 17, 65)
@@ -267,7 +270,6 @@ case(
     lambda a: Toeplitz(a(real(15)), columns=(7,)) * LowRank(*(a(coo(*f)) for f in factors)),
     naive.toeplitz(real(15), 1, (7,)) * SPARSE_FACTORS,
     portable=False,
-    differentiable=False,
 )
 case("nested", lambda a: ((t(a) * r(a) + 2 * c(a)) @ d(a)) * r(a) + 1, ((dT * dR + 2 * dC) @ dD) * dR + 1)
 case("nested-transposed", lambda a: ((c(a) * r(a)) @ (t2(a) - 1j * d(a))).T, ((dC * dR) @ (d2 - 1j * dD)).T)
@@ -416,6 +418,36 @@ for x in (real(0), real(1), real(2)):
         lambda a, x=x: matrix_function(Diagonal(a(x)), decay, tol=1e-13),
         naive.diagonal(decay(x)),
     )
+
+# --- walks ------------------------------------------------------------------------------------------------------------
+
+c4, c24 = real(4), real(2, 4)
+case("series", lambda a: PowerSeries(c(a) * 0.5, a(c4)), naive.power_series(dC / 2, c4))
+case("series-heads", lambda a: PowerSeries(Dense(a(real(7, 7))), a(c24)), naive.power_series(real(7, 7), c24))
+case("series-constant", lambda a: PowerSeries(d(a), a(real(3, 1))), naive.power_series(dD, real(3, 1)))
+case("series-complex", lambda a: PowerSeries(Dense(a(B @ A)), a(complex_(3))), naive.power_series(B @ A, complex_(3)))
+W = np.triu(np.abs(real(12, 12)) * (real(12, 12, seed=1) > 0.7), 1)
+W = W + W.T
+W[4] = W[:, 4] = 0
+WALK = coo(*np.nonzero(W), W[np.nonzero(W)], W.shape)
+case(
+    "walk",
+    lambda a: random_walk_kernel(a(WALK), 4, stop=0.25, discount=0.5),
+    naive.random_walk_kernel(naive.transition(W), 0.375 ** np.arange(4)),
+    portable=False,
+)
+case(
+    "walk-heads",
+    lambda a: RandomWalkKernel(PowerSeries(Sparse(a(WALK)), a(abs(real(2, 3)))), 0.5),
+    naive.random_walk_kernel(W, abs(real(2, 3)), 0.5),
+    portable=False,
+)
+case(
+    "walk-attention",
+    lambda a: random_walk_kernel(a(WALK), 2, alpha=0.0) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),
+    naive.random_walk_kernel(naive.transition(W), [1, 1], 0) * naive.low_rank(real(12, 2), real(12, 2, seed=1)),
+    portable=False,
+)
 
 # --- Hypercube --------------------------------------------------------------------------------------------------------
 

@@ -303,3 +303,45 @@ def circulant(eigenvalues):
 
     waves = np.array([[wave(i, j) for j in points] for i in points])
     return waves @ np.diag(np.ravel(eigenvalues)) @ waves.conj().T / len(points)
+
+
+def power_series(A, coefficients):
+    """sum_l c_l A^l, the powers by repeated products."""
+    coefficients = np.asarray(coefficients)
+    total, power = 0.0, np.eye(A.shape[-1])
+    for step in range(coefficients.shape[-1]):
+        total = total + coefficients[..., step, None, None] * power
+        power = power @ A
+    return total
+
+
+def transition(W):
+    """Probabilities W_ij / sum_j W_ij of the next node; a node without edges has none."""
+    P = np.zeros(W.shape)
+    for i, weights in enumerate(W):
+        if sum(weights):
+            P[i] = weights / sum(weights)
+    return P
+
+
+def random_walk_kernel(P, coefficients, alpha=1.0):
+    """<F_i, F_j> / (|F_i| |F_j|)^alpha for the rows of F = sum_l c_l P^l."""
+    F = power_series(np.asarray(P), coefficients)
+    M = np.zeros(F.shape)
+    for head in np.ndindex(F.shape[:-2]):
+        rows = F[head]
+        for i, j in np.ndindex(M.shape[-2:]):
+            M[(*head, i, j)] = rows[i] @ rows[j] / (np.linalg.norm(rows[i]) * np.linalg.norm(rows[j])) ** alpha
+    return M
+
+
+def hop_mask(W, hops):
+    """1 where a path of at most so many edges leads from i to j."""
+    n = len(W)
+    M = np.eye(n)
+    for i in range(n):
+        reached = {i}
+        for _ in range(hops):
+            reached |= {j for v in reached for j in range(n) if W[v, j]}
+        M[i, list(reached)] = 1
+    return M

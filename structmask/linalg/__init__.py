@@ -13,6 +13,7 @@ from structmask.linalg.kronecker import Kronecker, kron, kronecker_sum
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.matrix_function import MatrixFunction, matrix_function
 from structmask.linalg.planning import Plan, explain
+from structmask.linalg.power_series import PowerSeries
 from structmask.linalg.solve import solve, solve_pullback
 from structmask.linalg.state_space import StateSpace
 from structmask.linalg.toeplitz import Toeplitz
@@ -31,6 +32,7 @@ __all__ = [
     "LowRank",
     "MatrixFunction",
     "Plan",
+    "PowerSeries",
     "Sparse",
     "StateSpace",
     "StructuredMatrix",

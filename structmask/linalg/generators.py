@@ -183,6 +183,11 @@ def _with_parameter(old: Any, new: Any) -> Any:
     return with_data(old, new) if arrays.is_sparse(old) and not arrays.is_sparse(new) else new
 
 
+def added(a: Gradients, b: Gradients) -> Gradients:
+    """Gradients of one structure, generator by generator."""
+    return {key: added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
+
+
 def zero_gradients(matrix: Generated, like: Array) -> Gradients:
     """Zero gradients for all generators of a matrix."""
     zeros: Gradients = _zeros_like(matrix.parameters, like)

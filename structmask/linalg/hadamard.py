@@ -25,8 +25,9 @@ from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
 from structmask.linalg.elementary import Diagonal, Sparse
-from structmask.linalg.generators import Gradients, unbroadcast, zero_gradients
+from structmask.linalg.generators import Gradients, added, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
+from structmask.linalg.hadamard_sparse import sparse_features_pullback
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
@@ -82,8 +83,7 @@ class Hadamard(StructuredMatrix):
         if F.rank == 0:
             return zero_gradients(self, X)
         if F.has_sparse_factors:
-            msg = f"the gradient of {self!r} needs dense factors; convert them with .toarray()"
-            raise TypeError(msg)
+            return sparse_features_pullback(self.mask, F, G, X, masked_pullback)
         d_mask, left, right, _ = masked_pullback(self.mask, F.left, F.right, G, X)
         gradients = [
             unbroadcast(d, tuple(f.shape), complex_=arrays.is_complex(f)) for d, f in ((left, F.left), (right, F.right))
@@ -209,12 +209,8 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         p = F[..., :, a:b, None] * P[..., :, None, :]
         x = G[..., :, a:b, None] * X[..., :, None, :]
         part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
-        total = part if total is None else _added(total, part)
+        total = part if total is None else added(total, part)
     return total or {}
-
-
-def _added(a: Gradients, b: Gradients) -> Gradients:
-    return {key: _added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------

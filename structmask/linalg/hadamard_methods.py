@@ -166,7 +166,7 @@ def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     step = max(1, arrays.block_entries(X) // max(1, sizes.heads * sizes.n * sizes.k))
     Y = None
     for a, b in arrays.blocks(sizes.r, step):
-        f, g = _features(F, a, b), _features(G, a, b)
+        f, g = features(F, a, b), features(G, a, b)
         columns = g[..., :, None] * X[..., :, None, :]
         P = mask._matmat(xp.reshape(columns, (*columns.shape[:-2], -1)))
         P = xp.reshape(P, (*P.shape[:-1], f.shape[-1], sizes.k))
@@ -181,12 +181,12 @@ def stream_mass(mask: StructuredMatrix, F: Array, G: Array) -> Array:
     xp, step = arrays.namespace(data), max(1, arrays.block_entries(data) // max(1, math.prod(G.shape[:-1])))
     mass = None
     for a, b in arrays.blocks(int(r), step):
-        part = xp.sum(_features(F, a, b) * mask._matmat(_features(G, a, b)), axis=-1)
+        part = xp.sum(features(F, a, b) * mask._matmat(features(G, a, b)), axis=-1)
         mass = part if mass is None else mass + part
     return mass
 
 
-def _features(F: Array, a: int, b: int) -> Array:
+def features(F: Array, a: int, b: int) -> Array:
     """A block of feature columns; of sparse features only this block is ever dense."""
     return F[:, a:b].toarray() if arrays.is_sparse(F) else F[..., a:b]
 

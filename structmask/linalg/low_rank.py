@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,15 @@ class LowRank(StructuredMatrix):
     def has_entries(self) -> bool:
         return not self.has_sparse_factors
 
+    @cached_property
+    def _sides(self) -> tuple[Sparse, Sparse, Sparse]:
+        """Sparse factors as matrices: left, right, and the transpose of right, which takes a pass to make."""
+        return Sparse(self.left), Sparse(self.right), Sparse(self.right.T)
+
     def _matmat(self, X: Array) -> Array:
         if self.has_sparse_factors:
-            return Sparse(self.left)._product(Sparse(self.right.T)._product(X))
+            left, _, right_transposed = self._sides
+            return left._product(right_transposed._product(X))
         if self.rank == 0:
             return _zeros(self, X)
         return self.left @ (arrays.namespace(X).matrix_transpose(self.right) @ X)
@@ -89,8 +96,8 @@ class LowRank(StructuredMatrix):
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         if self.has_sparse_factors:
-            left, right = Sparse(self.left), Sparse(self.right)
-            d_left = left._pullback(G, right.T._product(X))["csr"]
+            left, right, right_transposed = self._sides
+            d_left = left._pullback(G, right_transposed._product(X))["csr"]
             xp = arrays.namespace(X)
             d_right = right._pullback(xp.conj(X), xp.conj(left.mH._product(G)))["csr"]
             return {"left": d_left, "right": d_right}

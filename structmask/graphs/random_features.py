@@ -1,0 +1,185 @@
+"""Graph random features: unbiased low-rank estimates of a power series in the adjacency matrix, from random walks.
+
+A walk from i carries a load that starts at one and is multiplied, in each step u -> v, by W_uv over the probability
+that the walk takes this step. phi_i is the mean, over walks, of f_l times the load at the l-th node, by node. Then
+
+    E[phi_i] = e_i f(W),     E[phi_i] . E[phi'_j] = (f(W) f(W))_ij = (sum_l a_l W^l)_ij     for  f * f = a
+
+where phi' walks on W^T. Two independent ensembles make the product unbiased on the diagonal, too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.backends.walk_kernels import WORD
+from structmask.graphs.adjacency import is_symmetric
+from structmask.graphs.walk_series import WalkSeries
+from structmask.graphs.walks import check_count, check_stop, sampled_features, walk_plan, walkable
+from structmask.linalg.low_rank import LowRank
+
+_NEGLIGIBLE, _ACCURATE = (factor * arrays.unit_roundoff("float64") for factor in (64, 1 << 16))
+_LONGEST, _LARGEST = 1 << 14, 1e100  # of a root: terms, and the largest beside the first
+_BOUND_STEPS = 30  # of a power iteration
+
+
+def graph_random_features(
+    graph: Any,
+    coefficients: Array | WalkSeries,
+    /,
+    *,
+    walks: int,
+    stop: float,
+    ensembles: int = 2,
+    repelling: bool = False,
+    rng: Any = None,
+) -> LowRank:
+    """Unbiased low-rank estimate of sum_l a_l W^l from random walks.
+
+    Parameters
+    ----------
+    graph : anything `as_adjacency` takes
+        Its weighted adjacency matrix W, as it is; weights are not negative.
+    coefficients : array (T,) or WalkSeries
+        a_0 > 0, a_1, ...; those behind the last are zero. `walk_series` has kernels of the Laplacian.
+    walks : int
+        Walks from every node, in each ensemble.
+    stop : float
+        Probability in [0, 1) that a walk stops before each step: the length of walks is 1 / stop on average.
+    ensembles : {2, 1}
+        Two: the factors come from independent walks, and every entry is unbiased. One: both factors are the same,
+        the estimate is symmetric and positive semidefinite, and its diagonal is too large on average.
+    repelling : bool
+        Walks that meet avoid each other's next step: each is distributed as before, means vary less.
+    rng : seed or numpy.random.Generator, optional
+        The same seed gives the same walks on every backend and for any number of threads.
+
+    Returns
+    -------
+    LowRank (n, n)
+        With sparse factors; standard deviations fall as walks^-1/2.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, stop not in [0, 1), a_0 not positive, or the square root of the series does not
+        converge for W: then divide W by more, or sample fewer terms.
+
+    Notes
+    -----
+    O(walks / stop) operations a node. Unbiased up to rounding and to the grid of 2^-32 on which words choose.
+
+    References
+    ----------
+    Reid et al. (2024), General graph random features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import graph_random_features
+    >>> W = np.array([[0.0, 0.5], [0.5, 0.0]])
+    >>> estimate = graph_random_features(W, [1.0, 1.0, 0.25], walks=4000, stop=0.5, rng=0)
+    >>> exact = np.eye(2) + W + W @ W / 4
+    >>> bool(np.abs(estimate.to_dense() - exact).max() < 0.05)
+    True
+    """
+    walks = check_count(walks, "walks", "walks from every node")
+    check_stop(stop)
+    if ensembles not in (1, 2):
+        msg = f"ensembles must be 1 or 2, got {ensembles!r}"
+        raise ValueError(msg)
+    W, generator = walkable(graph), np.random.default_rng(rng)
+    known = isinstance(coefficients, WalkSeries)
+    f = coefficients.modulation if known else modulation(coefficients, spectral_radius_bound(W))
+    plan = walk_plan(f.size, walks, stop, generator, repelling=repelling)
+    survival = 1 - plan.stop / WORD  # of the grid on which words decide
+    symmetric = is_symmetric(W)
+    if ensembles == 1 and not symmetric:
+        msg = "one ensemble needs an undirected graph: on a directed one the other factor walks against the edges"
+        raise ValueError(msg)
+    left = _features(W, f, survival, plan)
+    if ensembles == 1:
+        return LowRank(left, left)
+    backwards = W if symmetric else scipy.sparse.csr_array(W.T)
+    return LowRank(left, _features(backwards, f, survival, plan._replace(draw=1)))
+
+
+def modulation(coefficients: Array, radius: float = 1.0, /) -> Array:
+    """The series f with f * f = a (convolution), to where what is left does not matter for matrices of this norm.
+
+    From 2 a f' = a' f:  f_l = sum_{k=1..T-1} (3 k - 2 l) a_k f_{l-k} / (2 a_0 l).
+
+    Parameters
+    ----------
+    coefficients : array (T,)
+        a_0 > 0, a_1, ..., a_{T-1}.
+    radius : float
+        The series must converge there.
+
+    Raises
+    ------
+    ValueError
+        If a_0 is not positive or the root does not converge.
+
+    Examples
+    --------
+    >>> from structmask.graphs import modulation
+    >>> modulation([1.0, 2.0, 1.0])
+    array([1., 1.])
+    """
+    a = np.asarray(coefficients, dtype=np.float64)
+    if a.ndim != 1 or not a.size or not np.isfinite(a).all() or a[0] <= 0:
+        msg = f"graph random features need finite coefficients (T,) with a_0 > 0, got {coefficients!r}"
+        raise ValueError(msg)
+    powers = (radius or 1.0) ** np.arange(a.size)
+    b = a * powers / a[0]  # of the series in W / radius
+    g = _root(b)
+    if g is None or not np.abs(np.convolve(g, g)[: a.size] - b).max(initial=0) <= _ACCURATE * np.abs(b).sum():
+        msg = (
+            f"the square root of this series does not converge, or loses its digits, for W of norm {radius:.3g}; "
+            "divide the adjacency matrix by more, or give the root yourself: WalkSeries(coefficients, modulation)"
+        )
+        raise ValueError(msg)
+    f: Array = math.sqrt(a[0]) * g / (radius or 1.0) ** np.arange(g.size)
+    return f
+
+
+def _root(b: Array) -> Array | None:
+    """A series g with g * g = b, where b_0 = 1; None if it does not end, up to rounding.
+
+    Each term follows from the T - 1 before it: as many negligible ones make all others negligible.
+    """
+    g, quiet, largest, k = [1.0], 0, 1.0, np.arange(1, b.size)
+    while quiet < b.size - 1:
+        step, before = len(g), np.array(g[: -b.size : -1])
+        m = before.size
+        g.append(float(np.sum((3 * k[:m] - 2 * step) * b[1 : m + 1] * before)) / (2 * step))
+        largest = max(largest, abs(g[-1]))
+        if step >= _LONGEST or largest > _LARGEST:
+            return None
+        quiet = quiet + 1 if abs(g[-1]) <= _NEGLIGIBLE * largest else 0
+    return np.array(g[: len(g) - quiet])
+
+
+def spectral_radius_bound(W: Any) -> float:
+    """max_i (W x)_i / x_i for a positive x bounds the spectral radius of W >= 0 (Collatz and Wielandt)."""
+    if not W.nnz:
+        return 0.0
+    x, bound = np.ones(W.shape[0]), math.inf
+    for _ in range(_BOUND_STEPS):
+        image = W @ x
+        bound = min(bound, float(np.max(image / x)))
+        x = image + bound * x
+        x = np.maximum(x / x.max(), 1e-100)
+    return bound
+
+
+def _features(W: Any, f: Array, survival: float, plan: Any) -> Any:
+    degrees = np.asarray(W.sum(axis=1, dtype=np.float64))
+    return sampled_features(W, degrees / survival, f, plan).astype(W.dtype)

@@ -1,0 +1,41 @@
+"""Gradients of masked products whose features are sparse: a few of their columns are dense at a time, no more."""
+
+from __future__ import annotations
+
+import math
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.elementary import Sparse
+from structmask.linalg.generators import Gradients, added, unbroadcast
+from structmask.linalg.hadamard_methods import features
+from structmask.linalg.hadamard_parts import Pullback
+from structmask.linalg.low_rank import LowRank
+
+
+def sparse_features_pullback(
+    mask: StructuredMatrix, low_rank: LowRank, P: Array, X: Array, pullback: Pullback
+) -> Gradients:
+    """Gradients of Re <P, (M * F G^T) X> for the mask's generators and the stored entries of F and G."""
+    xp, n = arrays.namespace(X), max(mask.shape[-2:])
+    left, right, _ = low_rank._sides
+    step = max(1, arrays.block_entries(X) // max(1, n * math.prod(P.shape[:-2])))
+    d_mask: Gradients | None = None
+    d_left, d_right = (xp.zeros(f.csr.data.shape, dtype=f.csr.data.dtype) for f in (left, right))
+    for a, b in arrays.blocks(low_rank.rank, step):
+        F, G = features(low_rank.left, a, b), features(low_rank.right, a, b)
+        part, *dense, _ = pullback(mask, F, G, P, X)
+        d_mask = part if d_mask is None else added(d_mask, part)
+        sides = [_sampled(side, d, a, b) for side, d in zip((left, right), dense, strict=True)]
+        d_left, d_right = d_left + sides[0], d_right + sides[1]
+    return {"mask": d_mask or {}, "low_rank": {"left": d_left, "right": d_right}}
+
+
+def _sampled(sparse: Sparse, gradient: Array, a: int, b: int) -> Array:
+    """A gradient (..., n, b - a) for columns a ... b - 1, at the stored entries of a sparse matrix; zero beyond."""
+    xp, columns = arrays.namespace(gradient), sparse.csr.indices
+    gradient = unbroadcast(gradient, (sparse.shape[0], b - a), complex_=arrays.is_complex(sparse.csr))
+    inside = (columns >= a) & (columns < b)
+    values = gradient[sparse._rows, xp.where(inside, columns - a, xp.zeros_like(columns))]
+    return xp.where(inside, values, xp.zeros_like(values))
