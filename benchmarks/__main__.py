@@ -14,6 +14,7 @@ from benchmarks.settings import ONE_THREAD, THREAD_VARIABLES, Settings
 NAMES = (
     "toeplitz",
     "block_toeplitz",
+    "solve",
     "attention",
     "causal",
     "structures",

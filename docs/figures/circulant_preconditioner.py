@@ -12,7 +12,7 @@ COLORS = {"none": "#8e6bbf", "chan": "#c8553d", "parzen": "#3d9970", "strang": "
 def draw():
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.1))
     n = 400
-    T = Toeplitz(0.9 ** np.abs(np.arange(1 - n, n)))
+    T = Toeplitz(0.98 ** np.abs(np.arange(1 - n, n)))
     for name, color in COLORS.items():
         P = np.eye(n) if name == "none" else circulant_inverse(T, (name,), hermitian=True)[0](np.eye(n))
         values = np.linalg.eigvals(P @ T.to_dense()).real

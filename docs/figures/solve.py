@@ -1,4 +1,4 @@
-"""Residuals of Krylov methods for four Toeplitz matrices."""
+"""Residuals of Krylov methods for four Toeplitz matrices, with and without circulants."""
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -15,9 +15,11 @@ def draw():
     b = np.random.default_rng(0).standard_normal(ROWS)
     figure, ax = plt.subplots(figsize=(5.5, 3.2))
     for (label, matrix), color in zip(matrices.items(), ("#4c8eda", "#3d9970", "#c8553d", "#8e6bbf"), strict=True):
-        seen = []
-        solve(matrix, b, callback=lambda _, residual, seen=seen: seen.append(residual))
-        ax.loglog(1 + np.arange(len(seen)), seen, color=color, label=label)
+        for preconditioner, style in (("none", "-"), ("circulant", "--")):
+            seen = []
+            given = {"preconditioner": preconditioner, "callback": lambda _, residual, seen=seen: seen.append(residual)}
+            solve(matrix, b, **given)
+            ax.loglog(1 + np.arange(len(seen)), seen, style, color=color, label=label if style == "-" else None)
     ax.set(xlabel="iteration", ylabel="relative residual")
     ax.legend()
     return figure

@@ -33,6 +33,7 @@ Solver: TypeAlias = Callable[[StructuredMatrix, Array], Array]
 
 _DENSE = 512  # rows up to which a matrix is formed and factored
 _LEVINSON = 32  # rows a right-hand side from which Levinson's recurrence beats the factorisation
+_LONGEST = 1 << 20  # entries times right-hand sides up to which it beats iterations
 
 
 def direct_methods(a: StructuredMatrix, B: Array, solver: Solver) -> tuple[list[Block], bool]:
@@ -42,12 +43,10 @@ def direct_methods(a: StructuredMatrix, B: Array, solver: Solver) -> tuple[list[
     """
     if (closed := _closed_form(a, solver) or band_solver(a)) is not None:
         return [closed], True
+    quick: list[Block] = [lambda R: _levinson(a, R)] if _has_levinson(a, B) else []
     if isinstance(a, Dense) or a.shape[-1] <= _DENSE:
-        quick: list[Block] = [lambda R: _levinson(a, R)] if _has_levinson(a, B) else []
         return [*quick, lambda R: factored(a.to_dense(), R)], True
-    if (inverse := _woodbury(a)) is not None:
-        return [inverse], False
-    return [], False
+    return (quick, False) if (inverse := _woodbury(a)) is None else ([inverse], False)
 
 
 # --- inverses with a structure ----------------------------------------------------------------------------------------
@@ -178,6 +177,8 @@ def factored(A: Array, B: Array) -> Array:
 
 def beside(B: Array, solved: Block) -> Array:
     """What a function makes of the matrices of a batch (..., n, k) as columns (n, ...) side by side."""
+    if B.ndim == 2:
+        return solved(B)
     xp = arrays.namespace(B)
     columns = xp.moveaxis(B, -2, 0)
     return xp.moveaxis(xp.reshape(solved(xp.reshape(columns, (columns.shape[0], -1))), columns.shape), 0, -2)
@@ -185,7 +186,8 @@ def beside(B: Array, solved: Block) -> Array:
 
 def _has_levinson(a: StructuredMatrix, B: Array) -> bool:
     is_plain = isinstance(a, Toeplitz) and a.levels == 1 and a.ndim == 2 and arrays.home(B) == "numpy"
-    return is_plain and _LEVINSON * B.size <= a.shape[-1] ** 2
+    n = a.shape[-1]
+    return is_plain and _LEVINSON * B.size <= n * n and B.size * n <= _LONGEST
 
 
 def _levinson(a: Any, B: Array) -> Array:

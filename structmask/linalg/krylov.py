@@ -54,8 +54,7 @@ class Watch:
 
 def norms(R: Array) -> Array:
     """2-norms (..., 1, k) of columns."""
-    xp = arrays.namespace(R)
-    return xp.sqrt(xp.sum(xp.abs(R) ** 2, axis=-2, keepdims=True))
+    return arrays.namespace(R).sqrt(_inner(R, R))
 
 
 def largest_ratio(p: Array, q: Array, where: Array) -> float:
@@ -67,10 +66,13 @@ def largest_ratio(p: Array, q: Array, where: Array) -> float:
 def conjugate_gradients(A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch) -> Array:
     """Hestenes and Stiefel's method, for Hermitian positive definite A and P. Five blocks of memory."""
     xp = arrays.namespace(R)
-    X, Z = xp.zeros_like(R), P(R)
-    D, rho = Z, _inner(R, Z)
-    active = (norms(R) > tol * scale) & (rho > 0)
+    X, D, rho = xp.zeros_like(R), None, None
+    active = norms(R) > tol * scale
     while xp.any(active) and not watch.is_over:
+        Z = P(R)
+        rho, before = _inner(R, Z), rho
+        active = active & (rho > 0)
+        D = Z if D is None else Z + _ratio(rho, before, active) * D
         Q = A(D)
         curvature = _inner(D, Q)
         active = active & (curvature > 0)
@@ -78,12 +80,9 @@ def conjugate_gradients(A: Block, P: Block, R: Array, scale: Array, tol: float, 
             break
         step = _ratio(rho, curvature, active)
         X, R = X + step * D, R - step * Q
-        Z = P(R)
-        rho, before = _inner(R, Z), rho
         size = norms(R)
         watch(largest_ratio(size, scale, active))
-        active = active & (size > tol * scale) & (size < _GROWTH * scale) & (rho > 0)
-        D = Z + _ratio(rho, before, active) * D
+        active = active & (size > tol * scale) & (size < _GROWTH * scale)
     return X
 
 
@@ -168,13 +167,17 @@ def long_minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: floa
 def _inner(U: Array, V: Array) -> Array:
     """Re <u, v> (..., 1, k) of columns."""
     xp = arrays.namespace(U)
-    product = xp.conj(U) * V if arrays.is_complex(U) else U * V
-    return xp.sum(xp.real(product) if arrays.is_complex(product) else product, axis=-2, keepdims=True)
+    U = xp.conj(U) if arrays.is_complex(U) else U
+    # Numpy's einsum does without a block for the product.
+    total = np.einsum("...ij,...ij->...j", U, V)[..., None, :] if xp is np else xp.sum(U * V, axis=-2, keepdims=True)
+    return xp.real(total) if arrays.is_complex(total) else total
 
 
 def _ratio(p: Array, q: Array, where: Array) -> Array:
     """Quotients p / q where a mask says so, zero elsewhere."""
     xp = arrays.namespace(q)
+    if xp.all(where):  # as most often
+        return p / q
     return xp.where(where, p, xp.zeros_like(p)) / xp.where(where, q, xp.ones_like(q))
 
 

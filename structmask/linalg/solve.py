@@ -165,21 +165,25 @@ def solve_pullback(
 def _solution(a: StructuredMatrix, B: Array, tol: float, given: Any, watch: Watch) -> tuple[Array, Array]:
     """X and the norms of its residuals: each method improves on what the last one left, while it makes progress."""
     xp, scale = arrays.namespace(B), krylov.norms(B)
-    X, R, left = xp.zeros_like(B), B, scale
+    X, R, left = None, B, scale
     for method in _methods(a, B, scale, tol, given, watch):
         watch.start()
-        while True:
-            if not xp.any(left > tol * scale):
-                return X, left
+        while xp.any(left > tol * scale) and not watch.is_over:
             step = method(R)
-            remaining = B - a._product(X + step)
+            new = step if X is None else X + step
+            remaining = B - a._product(new)
             size = krylov.norms(remaining)
             better = size < left  # false where a method broke down
             moved = xp.any((size < _GAIN * left) & (left > tol * scale))
-            X, R, left = (xp.where(better, new, old) for new, old in ((X + step, X), (remaining, R), (size, left)))
-            if watch.is_over or not moved:
+            if not xp.all(better):
+                old = xp.zeros_like(B) if X is None else X
+                new, remaining, size = (xp.where(better, *pair) for pair in ((new, old), (remaining, R), (size, left)))
+            X, R, left = new, remaining, size
+            if not moved:
                 break
-    return X, left
+        if not xp.any(left > tol * scale):
+            break
+    return xp.zeros_like(B) if X is None else X, left
 
 
 def _methods(a: StructuredMatrix, B: Array, scale: Array, tol: float, given: Any, watch: Watch) -> Iterator[Block]:
