@@ -149,3 +149,50 @@ def inverse_diagonal(indptr, pattern, lower, upper, pivots):
             total += upper[e] * below[e]
         diagonal[k] = total
     return diagonal
+
+
+@compiled
+def eliminate_forest(indptr, indices, out, back, leak):
+    """Order, later neighbours in CSR form, multipliers and pivots of a forest; an empty order if there is a cycle.
+
+    `out` and `back` are the rates along each stored step and against it.
+    """
+    n = leak.size
+    nodes, parents, steps = np.empty(n, np.int32), np.full(n, -2, np.int32), np.empty(n, np.int64)
+    used = 0
+    for root in range(n):
+        if parents[root] != -2:
+            continue
+        parents[root], nodes[used], here = -1, root, used
+        used += 1
+        while here < used:
+            v = nodes[here]
+            here += 1
+            for e in range(indptr[v], indptr[v + 1]):
+                child = indices[e]
+                if child == parents[v]:
+                    continue
+                if parents[child] != -2:
+                    return nodes[:0], steps, parents, back, back, leak
+                parents[child], steps[child], nodes[used] = v, e, child
+                used += 1
+    position, order = np.empty(n, np.int32), np.empty(n, np.int32)
+    for i in range(n):
+        v = nodes[n - 1 - i]
+        order[i], position[v] = v, i
+    ends, later = np.zeros(n + 1, np.int64), np.empty(n, np.int32)
+    lower, upper, pivots, ground = np.empty(n), np.empty(n), np.empty(n), leak.copy()
+    used = 0
+    for i in range(n):
+        v = order[i]
+        p = parents[v]
+        if p >= 0:
+            rate = back[steps[v]]  # from the child to its parent
+            pivots[i] = rate + ground[v]
+            later[used], upper[used], lower[used] = position[p], rate / pivots[i], out[steps[v]] / pivots[i]
+            ground[p] += lower[used] * ground[v]
+            used += 1
+        else:
+            pivots[i] = ground[v]
+        ends[i + 1] = used
+    return order, ends, later[:used], lower[:used], upper[:used], pivots
