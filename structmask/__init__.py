@@ -9,6 +9,8 @@ from structmask.attention import masked_attention
 from structmask.backends import BackendError, get_backend, set_backend, to_numpy, use_backend
 from structmask.features import elu_features, exp_features, positive_features, relu_features
 from structmask.graphs import (
+    MarkovChain,
+    MarkovProcess,
     NotATreeError,
     as_adjacency,
     as_forest,
@@ -64,6 +66,8 @@ __all__ = [
     "Hypercube",
     "Kronecker",
     "LowRank",
+    "MarkovChain",
+    "MarkovProcess",
     "NotATreeError",
     "Plan",
     "Sparse",

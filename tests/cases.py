@@ -36,7 +36,7 @@ from structmask import (
     tree_mask,
     with_global_tokens,
 )
-from structmask.graphs import RandomWalkKernel
+from structmask.graphs import RandomWalkKernel, Visits
 from structmask.linalg import PowerSeries
 from tests import naive
 
@@ -628,3 +628,47 @@ for n in (1, 120):
         naive.tree_mask(P, w, bell),
         portable=False,
     )
+
+# --- visits of Markov chains ------------------------------------------------------------------------------------------
+
+
+def random_chain(n, *, seed=0):
+    """Rows, columns and values of a transition matrix whose entries are multiples of 1 / 64, all states in a ring."""
+    rng = np.random.default_rng([seed, n])
+    counts = np.zeros((n, n))
+    for i in range(n):
+        counts[i, (i + 1) % n] = 16
+        np.add.at(counts[i], rng.integers(0, n, 3), 16)
+    rows, columns = counts.nonzero()
+    return rows, columns, counts[rows, columns] / 64, (n, n)
+
+
+for n, g, targets in (
+    (1, 0.125, ()),
+    (2, 0.5, ()),
+    (17, 0.75, ()),
+    (17, 0.75, (3, 8)),
+    (2, 1.0, (1,)),
+    (3, 1.0, (0, 1, 2)),
+):
+    triplets = random_chain(n)
+    case(
+        f"visits-{n}-{len(targets)}",
+        lambda a, t=triplets, g=g, f=targets: Visits(a(coo(*t)), g, targets=f),
+        naive.visits(naive.sparse(*triplets), g, targets),
+        portable=False,
+    )
+triplets = random_chain(6)
+case(
+    "visits-complex",
+    lambda a, t=triplets: Visits(a(coo(*t)).astype("complex128"), 0.5 + 0.25j),
+    naive.visits(naive.sparse(*triplets), 0.5 + 0.25j),
+    portable=False,
+)
+triplets = random_chain(N)
+case(
+    "hadamard-visits",
+    lambda a, t=triplets: Visits(a(coo(*t)), 0.75) * r(a),
+    naive.visits(naive.sparse(*triplets), 0.75) * dR,
+    portable=False,
+)

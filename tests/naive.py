@@ -4,6 +4,7 @@ Arrays may have batch axes in front; the loops run over what the definition inde
 """
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 
@@ -345,3 +346,111 @@ def hop_mask(W, hops):
             reached |= {j for v in reached for j in range(n) if W[v, j]}
         M[i, list(reached)] = 1
     return M
+
+
+# --- Markov processes -------------------------------------------------------------------------------------------------
+
+
+def visits(P, discount=1.0, targets=()):
+    """(I - discount P_ff)^-1 for the states f that are no targets, zero elsewhere."""
+    f = [i for i in range(len(P)) if i not in targets]
+    M = np.zeros(P.shape, np.result_type(P, discount))
+    for row, i in zip(np.linalg.inv(np.eye(len(f)) - discount * P[np.ix_(f, f)]), f, strict=True):
+        M[i, f] = row
+    return M
+
+
+def hitting_times(P, targets):
+    """(I - P_ff) h = 1 where the targets are met for sure, by dense elimination; infinite elsewhere."""
+    certain = certain_states(P, targets)
+    f = [i for i in certain if i not in targets]
+    h = np.full(len(P), np.inf)
+    h[list(targets)] = 0.0
+    h[f] = np.linalg.solve(np.eye(len(f)) - P[np.ix_(f, f)], np.ones(len(f)))
+    return h
+
+
+def certain_states(P, targets):
+    """States from which no path that meets no target leads to where no target can be reached."""
+    n = len(P)
+
+    def reach(start):
+        seen, stack = {start}, [start]
+        while stack:
+            i = stack.pop()
+            if i in targets:
+                continue
+            for j in range(n):
+                if P[i, j] > 0 and j not in seen:
+                    seen.add(j)
+                    stack.append(j)
+        return seen
+
+    reached = [reach(i) for i in range(n)]
+    lost = {i for i in range(n) if not reached[i] & set(targets)}
+    return [i for i in range(n) if not reached[i] & lost]
+
+
+def hitting_probabilities(P, targets, avoid=(), rounds=20000):
+    """The smallest non-negative solution, as the limit of p <- P p from below."""
+    p = np.zeros(len(P))
+    for _ in range(rounds):
+        p = P @ p
+        p[list(targets)], p[list(avoid)] = 1.0, 0.0
+    return p
+
+
+def stationary_distribution(P):
+    """p P = p with p 1 = 1, by least squares."""
+    n = len(P)
+    return np.linalg.lstsq(np.vstack([P.T - np.eye(n), np.ones(n)]), np.append(np.zeros(n), 1.0), rcond=None)[0]
+
+
+def markov_exponential(Q, time):
+    """exp(tQ) by squaring a long Taylor series of a short time; Q with its diagonal."""
+    halvings = max(0, int(np.ceil(np.log2(max(1.0, time * np.abs(Q).sum(axis=1).max())))))
+    step, term, total = time * Q / 2**halvings, np.eye(len(Q)), np.eye(len(Q))
+    for k in range(1, 40):
+        term = term @ step / k
+        total = total + term
+    for _ in range(halvings):
+        total = total @ total
+    return total
+
+
+def stationary_by_fractions(P):
+    """The stationary distribution in exact arithmetic: states are censored one by one."""
+    A = [[Fraction(float(x)) for x in row] for row in P]
+    n, out = len(A), {}
+    for k in range(n - 1, 0, -1):
+        out[k] = sum(A[k][:k])
+        for i in range(k):
+            for j in range(k):
+                A[i][j] += A[i][k] * A[k][j] / out[k]
+    p = [Fraction(1)]
+    for k in range(1, n):
+        p.append(sum(p[i] * A[i][k] for i in range(k)) / out[k])
+    return np.array([float(x / sum(p)) for x in p])
+
+
+def hitting_times_by_fractions(P, target):
+    """Hitting times of the last censored state in exact arithmetic; off-diagonal entries are the data."""
+    states = [i for i in range(len(P)) if i != target]
+    n = len(states)
+    A = [[Fraction(float(P[i][j])) for j in states] for i in states]
+    leak, b = [Fraction(float(P[i][target])) for i in states], [Fraction(1)] * n
+    out = {}
+    for k in range(n - 1, -1, -1):
+        out[k] = sum(A[k][:k]) + leak[k]
+        for i in range(k):
+            share = A[i][k] / out[k]
+            for j in range(k):
+                A[i][j] += share * A[k][j]
+            leak[i] += share * leak[k]
+            b[i] += share * b[k]
+    x = []
+    for k in range(n):
+        x.append((b[k] + sum(A[k][j] * x[j] for j in range(k))) / out[k])
+    h = np.zeros(len(P))
+    h[states] = [float(value) for value in x]
+    return h

@@ -56,7 +56,7 @@ class Factor:
     @property
     def operations(self) -> float:
         """Multiplications and additions of a solution, a column."""
-        return 4.0 * self.pattern.size + self.pivots.size
+        return 4.0 * float(self.pattern.size) + float(self.pivots.size)
 
     def _restored(self, X: Array) -> Array:
         Y = np.empty_like(X)
@@ -152,7 +152,7 @@ class DenseFactor:
     @property
     def operations(self) -> float:
         """Multiplications and additions of a solution, a column."""
-        return 2.0 * self.pivots.size**2
+        return 2.0 * float(self.pivots.size) ** 2
 
 
 def dense_factor(A: Any, leak: Array) -> DenseFactor:

@@ -75,7 +75,7 @@ class FirstPassage:
         """P(T < inf) (n,)."""
         p = np.zeros(self.A.shape[0])
         p[self.targets] = p[self.is_certain] = 1
-        f, system, into = self._system(self.is_possible & ~self.is_certain)
+        f, system, into = self._system(self.is_possible & ~self.is_certain, goal=p)
         p[f] = np.clip(system.solve(into[:, None], tol=tol)[:, 0], 0, 1)
         return p
 
@@ -85,7 +85,7 @@ class FirstPassage:
             return self.probabilities(tol)
         g = np.zeros(self.A.shape[0])
         g[self.targets] = 1
-        f, system, into = self._system(self.is_possible, s)
+        f, system, into = self._system(self.is_possible, killing=s, goal=g)
         g[f] = np.clip(system.solve(into[:, None], tol=tol)[:, 0], 0, 1)
         return g
 
@@ -106,23 +106,18 @@ class FirstPassage:
 
     @cached_property
     def _certain_system(self) -> tuple[Array, TransientSystem, Array]:
-        return self._system(self.is_certain)
+        goal = np.zeros(self.A.shape[0])
+        goal[self.targets] = 1
+        return self._system(self.is_certain, goal=goal)
 
-    def _system(self, mask: Array, killing: float = 0.0) -> tuple[Array, TransientSystem, Array]:
-        """The states of a mask, the walk among them that leaves for all others, and its rates into the targets."""
-        f, n = np.flatnonzero(mask), self.A.shape[0]
+    def _system(self, mask: Array, *, goal: Array, killing: float = 0.0) -> tuple[Array, TransientSystem, Array]:
+        """The states of a mask, the walk among them that leaves for all others, and its rates into the goal (n,)."""
+        f = np.flatnonzero(mask)
         rows = self.A[f]
         inside = rows[:, f]
-        into = rows @ np.isin(np.arange(n), self.targets).astype(float)
-        outside = into if not self._may_leave else rows @ (~mask).astype(float)
         inside.sort_indices()
         measure = None if self.measure is None else self.measure[f]
-        return f, TransientSystem(inside, outside + killing, measure), into
-
-    @property
-    def _may_leave(self) -> bool:
-        """Whether steps may lead to states that are neither free nor targets."""
-        return not (self.is_irreducible and not self.avoid.size)
+        return f, TransientSystem(inside, rows @ (~mask).astype(float) + killing, measure), rows @ goal
 
 
 def passage_distribution(P: Any, targets: Array, steps: int) -> Array:

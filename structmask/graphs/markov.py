@@ -32,7 +32,7 @@ from structmask.graphs.stochastic import (
     row_sums,
     scaled_rows,
 )
-from structmask.graphs.visits import Visits
+from structmask.graphs.visits import Accuracy, Visits
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Diagonal
 
@@ -196,15 +196,13 @@ class Walk:
     @property
     def _conductance_measure(self) -> Array:
         """The reversing measure in the units of conductances."""
-        m, labels = self._measure, self._classes.labels
+        m: Any = self._measure
         if "_is_graph" in self.__dict__:
-            return m  # type: ignore[return-value]
-        sums = np.bincount(labels, weights=m)  # type: ignore[arg-type]
-        return m / sums[labels]  # type: ignore[no-any-return]
+            return m
+        labels = self._classes.labels
+        return m / np.bincount(labels, weights=m)[labels]
 
-    def kemeny_constant(
-        self, *, samples: int | None = None, rng: Any = None, tol: float = _TOL
-    ) -> float | Estimate:
+    def kemeny_constant(self, *, samples: int | None = None, rng: Any = None, tol: float = _TOL) -> float | Estimate:
         """sum_j p_j E_i[T_j], p the stationary distribution and T_j = 0 for j = i: the same from every state i.
 
         Parameters
@@ -363,7 +361,7 @@ class MarkovChain(Walk):
         if never.size:
             msg = f"state {int(never[0])} cannot reach a target, so that visits are infinite; add targets there"
             raise ValueError(msg)
-        return Visits(self.transition, 1.0, targets=tuple(map(int, way.targets)), tol=tol)
+        return Visits(self.transition, 1.0, targets=tuple(map(int, way.targets)), accuracy=Accuracy(tol))
 
     def discounted_visits(self, discount: float, /, *, tol: float = _TOL) -> Visits:
         """(I - discount P)^-1 = sum_t discount^t P^t; times 1 - discount it is personalised PageRank.
@@ -379,7 +377,7 @@ class MarkovChain(Walk):
         >>> np.allclose(M.to_dense(), np.linalg.inv(np.eye(2) - 0.8 * P))
         True
         """
-        return Visits(self.transition, _discount(discount), tol=tol)
+        return Visits(self.transition, _discount(discount), accuracy=Accuracy(tol))
 
     def first_passage_kernel(self, discount: float, /, *, tol: float = _TOL) -> StructuredMatrix:
         """K_ij = E_i[discount^(T_j)], T_j the steps to state j: a structured matrix with entries in [0, 1], K_jj = 1.
@@ -388,7 +386,8 @@ class MarkovChain(Walk):
         the diagonal cost O(n).
         """
         M = self.discounted_visits(discount, tol=tol)
-        return M @ Diagonal(1 / M.inverse_diagonal())
+        kernel: StructuredMatrix = M @ Diagonal(1 / M.inverse_diagonal())
+        return kernel
 
 
 def over_rates(s: Any, function: Any) -> Array:

@@ -40,10 +40,8 @@ def pair_hits(pairs: Array, solve: Callable[[int, Array], Array]) -> Array:
 
 def arranged(pairs: Array) -> Array:
     """Pairs turned so that their second states are few: those that occur most."""
-    states, inverse, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-    often = counts[inverse.reshape(pairs.shape)]
-    swap = often[:, 0] > often[:, 1]
-    turned: Array = np.where(swap[:, None], pairs[:, ::-1], pairs) if states.size else pairs
+    often = np.bincount(pairs.ravel())[pairs] if pairs.size else pairs
+    turned: Array = np.where(often[:, :1] > often[:, 1:], pairs[:, ::-1], pairs)
     return turned
 
 
@@ -54,17 +52,17 @@ def resistances(A: Any, measure: Array, pairs: Array, component: Array, tol: flo
         own = np.flatnonzero((component == component[j]) & (np.arange(component.size) != j))
         r = np.full(sources.size, np.inf)
         r[sources == j] = 0
-        position = np.searchsorted(own, sources)
+        position: Array = np.searchsorted(own, sources)
         inside = np.isin(sources, own)
         if inside.any():
-            rows = A[own]
-            kept = rows[:, own]
+            steps = A[own]
+            kept = steps[:, own]
             kept.sort_indices()
-            system = TransientSystem(kept, rows[:, [j]].toarray()[:, 0], measure[own])
-            wanted, back = np.unique(position[inside], return_inverse=True)
-            B = np.zeros((own.size, wanted.size))
-            B[wanted, np.arange(wanted.size)] = 1 / measure[own[wanted]]
-            r[inside] = system.solve(B, tol=tol)[wanted, np.arange(wanted.size)][back]
+            system = TransientSystem(kept, steps[:, [j]].toarray()[:, 0], measure[own])
+            rows, columns = position[inside], np.arange(int(inside.sum()))
+            B = np.zeros((own.size, columns.size))
+            B[rows, columns] = 1 / measure[own[rows]]
+            r[inside] = system.solve(B, tol=tol)[rows, columns]
         return r
 
     return pair_hits(arranged(pairs), grounded)

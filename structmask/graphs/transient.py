@@ -45,7 +45,9 @@ _STEPS = 5000
 
 
 class TransientSystem:
-    """diag(A 1 + leak) - A for csr_array A (n, n) >= 0 without a diagonal and leak (n,) >= 0, all states leaking somehow.
+    """diag(A 1 + leak) - A for csr_array A (n, n) >= 0 without a diagonal and leak (n,) >= 0.
+
+    From every state there is a way to one that leaks.
 
     `measure` makes diag(measure) A symmetric, where that is known beforehand.
     """
@@ -79,10 +81,10 @@ class TransientSystem:
             return factor.solve(B, transposed=transposed)
         weights = _weights(B)
         if self.measure is None:
-            X = self._by_gmres(B, weights, transposed, tol)
+            X = self._by_gmres(B, weights, tol, transposed=transposed)
         else:
-            X = self._by_gradients(B, weights, transposed, tol)
-        self._warn_if_missed(B, X, weights, transposed, tol)
+            X = self._by_gradients(B, weights, tol, transposed=transposed)
+        self._warn_if_missed(B, X, weights, tol, transposed=transposed)
         return np.where((B >= 0).all(axis=0), np.maximum(X, 0), X)
 
     def inverse_diagonal(self) -> Array:
@@ -136,30 +138,35 @@ class TransientSystem:
 
     @cached_property
     def _laplacian(self) -> GroundedLaplacian:
-        m = self.measure
+        m: Any = self.measure
         C = self.A.copy()
         C.data *= np.repeat(m, np.diff(C.indptr))
         return GroundedLaplacian(C, m * self.leak)
 
-    def _by_gradients(self, B: Array, weights: Array, transposed: bool, tol: float) -> Array:
+    def _by_gradients(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
         """S x = m b with S = diag(m) M; for the transpose S z = b, x = m z."""
         if get_backend() == "numpy":
-            return self._by_gmres(B, weights, transposed, tol)
+            return self._by_gmres(B, weights, tol, transposed=transposed)
         m: Any = self.measure
         m = m[:, None]
         if transposed:
             return m * self._laplacian.solve(B, weights, tol)[0]
         return self._laplacian.solve(m * B, weights / m, tol)[0]
 
-    def _by_gmres(self, B: Array, weights: Array, transposed: bool, tol: float) -> Array:
+    def _by_gmres(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
         factor, watch = self._preconditioner, krylov.Watch(None, _STEPS)
         scale, X, R, reach = krylov.norms(B), np.zeros_like(B), B, tol
         scale[scale == 0] = 1
         for _ in range(_ROUNDS):
             X = X + krylov.generalized_minimal_residuals(
-                lambda Y: self._product(Y, transposed), lambda Y: factor(Y, transposed), R, scale, reach, watch
+                lambda Y: self._product(Y, transposed=transposed),
+                lambda Y: factor(Y, transposed=transposed),
+                R,
+                scale,
+                reach,
+                watch,
             )
-            R = B - self._product(X, transposed)
+            R = B - self._product(X, transposed=transposed)
             if (np.abs(R) * weights).max() <= tol:
                 break
             reach = max(0.1 * reach, 1e-15)
@@ -169,9 +176,9 @@ class TransientSystem:
     def _preconditioner(self) -> Any:
         if get_backend() == "numpy":
             diagonal = self.diagonal[:, None]
-            return lambda Y, transposed: Y / diagonal
+            return lambda Y, **_: Y / diagonal
         factor = incomplete_factor(self.A, self.leak)
-        return lambda Y, transposed: factor.solve(Y, transposed=transposed)
+        return factor.solve
 
     @cached_property
     def diagonal(self) -> Array:
@@ -182,12 +189,14 @@ class TransientSystem:
     def _transposed(self) -> Any:
         return self.A.T.tocsr()
 
-    def _product(self, X: Array, transposed: bool) -> Array:
+    def _product(self, X: Array, *, transposed: bool) -> Array:
         return self.diagonal[:, None] * X - (self._transposed if transposed else self.A) @ X
 
-    def _warn_if_missed(self, B: Array, X: Array, weights: Array, transposed: bool, tol: float) -> None:
-        worst = float((np.abs(B - self._product(X, transposed)) * weights).max())
-        floor = 64 * np.finfo(float).eps * float((np.abs(X).max(axis=0) * self.diagonal.max() * weights.max(axis=0)).max())
+    def _warn_if_missed(self, B: Array, X: Array, weights: Array, tol: float, *, transposed: bool) -> None:
+        worst = float((np.abs(B - self._product(X, transposed=transposed)) * weights).max())
+        floor = (
+            64 * np.finfo(float).eps * float((np.abs(X).max(axis=0) * self.diagonal.max() * weights.max(axis=0)).max())
+        )
         if worst > 1.01 * tol + min(floor, math.sqrt(tol)):
             msg = (
                 f"the residual is {worst:.1e} of the right-hand side, above tol={tol:.1e}, for {self.size} states "

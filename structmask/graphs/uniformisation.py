@@ -59,7 +59,7 @@ def uniformised(A: Any) -> tuple[Any, float]:
 
 
 def evolved(A: Any, p: Array, time: float, measure: Array | None, tol: float) -> Array:
-    """p exp(tQ) for distributions p (n, k) in columns, each within `tol` in total variation."""
+    """Products p exp(tQ) for distributions p (n, k) in columns, each within `tol` in total variation."""
     P, q = uniformised(A)
     z = q * time
     if z == 0:

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
@@ -31,6 +31,12 @@ from structmask.linalg.generators import Gradients
 from structmask.linalg.planning import Plan, Work, make_plan
 
 
+class Accuracy(NamedTuple):
+    """What an iteration has to reach: no generator, unlike a plain number."""
+
+    tol: float
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Visits(StructuredMatrix):
     """(I - discount P_ff)^-1 on the states f that are no targets, zero elsewhere.
@@ -46,7 +52,7 @@ class Visits(StructuredMatrix):
         g in (0, 1].
     targets : tuple of int
         States at which the walk stops.
-    tol : float
+    accuracy : Accuracy
         Residual of what is solved by iteration, relative to the largest entry of a column; eliminations are exact.
     transposed : bool
         Whether this is the transposed matrix.
@@ -59,7 +65,7 @@ class Visits(StructuredMatrix):
     transition: Any
     discount: float | complex = 1.0
     targets: tuple[int, ...] = field(default=(), kw_only=True)
-    tol: float = field(default=1e-10, kw_only=True)
+    accuracy: Accuracy = field(default=Accuracy(1e-10), kw_only=True)
     transposed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -92,7 +98,7 @@ class Visits(StructuredMatrix):
             return both[:, : B.shape[1]] + 1j * both[:, B.shape[1] :]
         if self._system is None:
             return self._general.solve(B.astype(self._kind), trans="T" if self.transposed else "N")
-        return self._system.solve(B.astype(np.float64), transposed=self.transposed, tol=self.tol)
+        return self._system.solve(B.astype(np.float64), transposed=self.transposed, tol=self.accuracy.tol)
 
     def transpose(self) -> Visits:
         other = dataclasses.replace(self, transposed=not self.transposed)
@@ -109,7 +115,7 @@ class Visits(StructuredMatrix):
         return self
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """dM = M d(g P) M: with U = M^H G and V = M X the gradients are g U V^H at the pattern of P, and <U, P V>."""
+        """As dM = M d(g P) M, with U = M^H G and V = M X: g U V^H at the pattern of P, and <U, P V>."""
         G, X = (np.moveaxis(A, -2, 0).reshape(A.shape[-2], -1) for A in np.broadcast_arrays(G, X))
         U, V = self.mH._matmat(G), self._matmat(X)
         if self.transposed:
@@ -117,11 +123,11 @@ class Visits(StructuredMatrix):
         P, width = self.transition, arrays.precision(X)
         complex_ = arrays.is_complex(self.discount)
         g = np.conj(self.discount)
-        d_P = sparse_gradient(P, Sparse(P)._rows, g * U, V)
+        d_transition = sparse_gradient(P, Sparse(P)._rows, g * U, V)
         d_g = np.vdot(P @ V, U)
         kind = arrays.dtype_of(width, complex_=arrays.is_complex(P))
         discount = np.asarray(d_g if complex_ else d_g.real, dtype=arrays.dtype_of(width, complex_=complex_))
-        return {"transition": d_P.astype(kind), "discount": discount}
+        return {"transition": d_transition.astype(kind), "discount": discount}
 
     # --- the system -------------------------------------------------------------------------------------------------
 
@@ -135,7 +141,7 @@ class Visits(StructuredMatrix):
     @cached_property
     def _system(self) -> TransientSystem | None:
         """I - g P_ff by its off-diagonal entries and what leaves; None for what is no walk."""
-        if self.dtype.kind == "c" or not self.discount > 0 or (self.transition.data < 0).any():
+        if self.dtype.kind == "c" or not np.real(self.discount) > 0 or (self.transition.data < 0).any():
             return None
         f, P, g = self._states, self.transition.astype(np.float64), float(np.real(self.discount))
         lost = 1 - row_sums(P)  # rows that sum to one do so up to rounding
@@ -182,12 +188,12 @@ class Visits(StructuredMatrix):
         if self._system is None or self._system.factor(1) is not None:
             return 0.0
         g = float(np.real(self.discount))
-        return math.nan if self.transposed or g >= 1 else self.tol / (1 - g)
+        return math.nan if self.transposed or g >= 1 else self.accuracy.tol / (1 - g)
 
     @property
     def error_estimate(self) -> float:
         bound = self.error_bound
-        return self.tol if math.isnan(bound) else bound
+        return self.accuracy.tol if math.isnan(bound) else bound
 
     def _work(self, columns: int) -> Work:
         factor: Factor | DenseFactor | None = None if self._system is None else self._system.factor(columns)

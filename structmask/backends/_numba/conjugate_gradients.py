@@ -11,7 +11,7 @@ fast = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
 
 
 @fast
-def conjugate_gradients(matrix, factor, b, x, weight, tol, limit, give_up):
+def conjugate_gradients(matrix, factor, b, x, weight, tol, limit, give_up):  # noqa: C901, PLR0912  one recurrence, its loops fused
     """Improve x until max_i |b - S x|_i weight_i <= tol; returns the steps taken and the last such residual.
 
     `matrix` is the CSR form of S, diagonal included; `factor` (indptr, pattern, multipliers, pivots) of a symmetric

@@ -1,6 +1,6 @@
 """Elimination without subtractions of diag(A 1 + leak) - A, entries A >= 0 off the diagonal and leaks >= 0.
 
-Eliminating node k sends what flows into it on to where it flows: A_ij += A_ik A_kj / s_k and leak_i += A_ik leak_k / s_k
+Eliminating node k sends what flows into it on to where it flows, A_ij += A_ik A_kj / s_k, leak_i += A_ik leak_k / s_k
 with the pivot s_k = sum_j A_kj + leak_k over what is left. The factors are (I - lower) diag(pivots) (I - upper).
 """
 
@@ -84,7 +84,14 @@ def _advance(p, place, indptr, pattern, head, link, is_new=False):
         link[p], head[j] = head[j], p
 
 
-def substitute(indptr, pattern, forward, backward, pivots, X):
+def substitute(
+    indptr: np.ndarray,
+    pattern: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    pivots: np.ndarray,
+    X: np.ndarray,
+) -> None:
     """The solution (n, k) by both triangular factors, in the order of elimination, written over X.
 
     Multipliers (lower, upper) solve with the matrix, (upper, lower) with its transpose.

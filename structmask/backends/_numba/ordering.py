@@ -14,7 +14,7 @@ compiled = njit(nogil=True, cache=True)
 
 
 @compiled
-def minimum_degree(indptr, indices, limit):
+def minimum_degree(indptr, indices, limit):  # noqa: C901, PLR0912, PLR0915  one state, changed in place by every part
     """Order (n,), and the later neighbours (old labels) of each pivot in CSR form; empty order beyond `limit` of them.
 
     The pattern is symmetric, without a diagonal.
