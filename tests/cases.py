@@ -28,10 +28,13 @@ from structmask import (
     StructuredMatrix,
     Toeplitz,
     as_forest,
+    diffusion_kernel,
     kron,
     kronecker_sum,
     matrix_function,
     random_walk_kernel,
+    responses,
+    spectral_filter,
     tree_decay,
     tree_mask,
     with_global_tokens,
@@ -446,6 +449,50 @@ case(
     "walk-attention",
     lambda a: random_walk_kernel(a(WALK), 2, alpha=0.0) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),
     naive.random_walk_kernel(naive.transition(W), [1, 1], 0) * naive.low_rank(real(12, 2), real(12, 2, seed=1)),
+    portable=False,
+)
+
+# --- functions of graph Laplacians ------------------------------------------------------------------------------------
+
+
+def graph(n, *, seed=0):
+    """Weights of a random graph with a loop, and an isolated node if it has three or more."""
+    half = np.triu(np.abs(real(n, n, seed=seed)) * (np.random.default_rng(seed).random((n, n)) < 0.4), 1)
+    half[:1, :1] = 0.75
+    if n > 2:
+        half[n // 2] = half[:, n // 2] = 0
+    return half + np.triu(half, 1).T
+
+
+def edges(W):
+    return scipy.sparse.coo_array(W)
+
+
+TIMES = np.array([0.25, 1.5])
+GRAPH = graph(11)
+for W in (graph(0), graph(2)):
+    case(
+        f"diffusion-{len(W)}",
+        lambda a, W=W: diffusion_kernel(a(edges(W)), 0.5, tol=1e-13),
+        naive.spectral_filter(W, lambda x: np.exp(-0.5 * x)),
+        portable=False,
+    )
+case(
+    "diffusion-times",
+    lambda a: diffusion_kernel(a(edges(GRAPH)), a(TIMES), tol=1e-13),
+    np.stack([naive.spectral_filter(GRAPH, lambda x, t=t: np.exp(-t * x)) for t in TIMES]),
+    portable=False,
+)
+case(
+    "filter-random-walk",
+    lambda a: spectral_filter(a(edges(GRAPH)), responses.matern(1.5, 1.25), kind="random_walk", tol=1e-13),
+    naive.spectral_filter(GRAPH, lambda x: (1 + 1.25**2 * x / 3) ** -1.5, "random_walk"),
+    portable=False,
+)
+case(
+    "filter-callable",
+    lambda a: spectral_filter(a(edges(GRAPH)), wave, kind="symmetric", tol=1e-13),
+    naive.spectral_filter(GRAPH, wave, "symmetric"),
     portable=False,
 )
 

@@ -348,6 +348,19 @@ def hop_mask(W, hops):
     return M
 
 
+def spectral_filter(W, h, kind="combinatorial"):
+    """h(L) on eigenvectors; the random-walk Laplacian is D^-1/2 times the symmetric one times D^1/2."""
+    n = len(W)
+    if kind != "random_walk":
+        return matrix_function(laplacian(W, kind), h)
+    M = matrix_function(laplacian(W, "symmetric"), h)
+    for i in range(n):
+        for j in range(n):
+            if sum(W[i]) > 0 and sum(W[j]) > 0:
+                M[..., i, j] = M[..., i, j] * np.sqrt(sum(W[j]) / sum(W[i]))
+    return M
+
+
 # --- Markov processes -------------------------------------------------------------------------------------------------
 
 

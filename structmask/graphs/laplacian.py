@@ -64,16 +64,7 @@ def laplacian(graph: Any, /, *, kind: Kind = "combinatorial") -> Any:
            [ 0., -1.,  1.]])
     """
     check_kind(kind)
-    W = undirected(graph, "a graph Laplacian")
-    if kind == "combinatorial":
-        W = without_loops(W)
-    d = degrees(W)
-    if kind == "combinatorial":
-        diagonal = d
-    else:
-        left, right = (inverse_root(d),) * 2 if kind == "symmetric" else (_inverse(d), np.ones_like(d))
-        W, diagonal = scipy.sparse.csr_array(_scaled(W, left, right)), (d > 0).astype(d.dtype)
-    return _difference(diagonal, W)
+    return adjacency_laplacian(undirected(graph, "a graph Laplacian"), kind)
 
 
 def spectral_bound(graph: Any, /, *, kind: Kind = "combinatorial") -> float:
@@ -109,6 +100,16 @@ def spectral_bound(graph: Any, /, *, kind: Kind = "combinatorial") -> float:
     """
     check_kind(kind)
     return adjacency_bound(undirected(graph, "a graph Laplacian"), kind)
+
+
+def adjacency_laplacian(W: Any, kind: Kind) -> Any:
+    """As `laplacian`, for an adjacency matrix that is symmetric and non-negative."""
+    if kind == "combinatorial":
+        W = without_loops(W)
+        return _difference(degrees(W), W)
+    d = degrees(W)
+    left, right = (inverse_root(d),) * 2 if kind == "symmetric" else (_inverse(d), np.ones_like(d))
+    return _difference((d > 0).astype(d.dtype), _scaled(W, left, right))
 
 
 def adjacency_bound(W: Any, kind: Kind) -> float:

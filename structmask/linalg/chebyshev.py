@@ -6,6 +6,7 @@ its interpolant at the N Chebyshev points are one discrete cosine transform of t
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from structmask.backends import arrays
 from structmask.linalg.convergence import ConvergenceWarning
 
 _POINTS = 1 << 15  # samples beyond which a function is too rough for a polynomial
+_MOST_POINTS = 1 << 21  # samples beyond which even an analytic function is out of reach
+_RADII = np.logspace(-7, 4, 600)  # rho - 1 of the ellipses that are tried
 _NOISE = 1e-6  # coefficients that stop falling are rounding below this size, and unresolved oscillation above it
 _ROUNDING = 20 * arrays.unit_roundoff("float64")
 
@@ -50,6 +53,40 @@ def chebyshev_series(f: Callable[..., Any], interval: tuple[float, float], tol: 
     dropped = float(sums[kept]) if kept < count else 0.0
     _warn_if_missed(interval, tol, tail, scale, kept - 1)
     return Series(coefficients[..., :kept], tail + dropped)
+
+
+def certified_series(
+    f: Callable[..., Any], log_bound: Callable[[Any], Any], interval: tuple[float, float], tol: float
+) -> Series:
+    """The shortest series for f whose error is proved to be below `tol`, as far as double precision goes.
+
+    `log_bound(rho)` is the logarithm of a bound of |f| on the Bernstein ellipses with parameters rho (R,): half-axes
+    (rho + 1/rho)/2 and (rho - 1/rho)/2 times half the interval; infinite where f has a pole inside. With such a bound M
+    the interpolant at N points is 4 M rho^(1 - N) / (rho - 1) from f at most, for every rho; N is chosen by that,
+    before f is sampled. Of the coefficients those that sum to less than tol / 2 are dropped; the error includes them.
+
+    Raises
+    ------
+    ValueError
+        If that takes more than 2^21 samples.
+    """
+    rho = 1 + _RADII
+    size = log_bound(rho) + np.log(4 / _RADII)
+    needed = np.min((size - np.log(tol / 2)) / np.log(rho)) + 1
+    if not needed < _MOST_POINTS:
+        msg = (
+            f"a polynomial of degree {needed:.1e} would be needed on [{interval[0]:.3g}, {interval[1]:.3g}] for "
+            f"tol={tol:.1e}; scale the weights, shorten the time or raise tol"
+        )
+        raise ValueError(msg)
+    count = scipy.fft.next_fast_len(max(4, math.ceil(needed)), real=True)
+    coefficients = chebyshev_coefficients(f, interval, count)
+    absolute = np.abs(coefficients).reshape(-1, count)
+    scale = float(absolute.sum(axis=1).max())
+    sums = np.cumsum(absolute[:, ::-1], axis=1)[:, ::-1].max(axis=0)  # sums[k] = |c_k| + |c_k+1| + ...
+    kept = max(2, int(np.count_nonzero(sums > max(tol, _ROUNDING * scale) / 2)))
+    dropped = float(sums[kept]) if kept < count else 0.0
+    return Series(coefficients[..., :kept], dropped + float(np.exp(np.min(size - (count - 1) * np.log(rho)))))
 
 
 def chebyshev_coefficients(f: Callable[..., Any], interval: tuple[float, float], count: int) -> Any:

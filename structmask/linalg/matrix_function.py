@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
+from structmask.backends.graph_kernels import Recurrence
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.chebyshev import chebyshev_series
+from structmask.linalg.elementary import Sparse
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding
@@ -80,6 +83,8 @@ class MatrixFunction(StructuredMatrix):
         return (*batch, *self.matrix.shape[-2:])
 
     def _matmat(self, X: Array) -> Array:
+        if isinstance(self.matrix, Sparse) and kernels.numba_runs(self.matrix.csr.data):
+            return self._recurrence.sum(X, self.coefficients)
         c = self.coefficients[..., None, None]
         T, following = X, self._scaled(self.matrix, X)
         Y = c[..., 0, :, :] * T + c[..., 1, :, :] * following
@@ -87,6 +92,11 @@ class MatrixFunction(StructuredMatrix):
             T, following = following, self._following(self.matrix, following, T)
             Y = Y + c[..., k, :, :] * following
         return Y
+
+    @cached_property
+    def _recurrence(self) -> Recurrence:
+        """The plan for a sparse matrix on the CPU, whose terms are formed and summed in one pass."""
+        return Recurrence(self.matrix.csr, self.interval)  # type: ignore[attr-defined]  # a Sparse
 
     def _scaled(self, A: StructuredMatrix, X: Array, factor: float = 1.0) -> Array:
         """A multiple of B X."""

@@ -1,0 +1,108 @@
+"""Edges as parameters: the Laplacian as a function of one weight an edge, and gradients back to the weights.
+
+With U holding each edge once, W = U + U^T without counting loops twice, and the symmetric Laplacian is
+
+    L = D - W   or   L = I - S W S,  S = D^-1/2;   the random-walk one is S L S^-1 of the latter.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.graphs.laplacian import Kind, adjacency_laplacian, degrees, inverse_root
+
+
+class Edges:
+    """Weights of edges (a CSR matrix on and above the diagonal), and the matrices that are made of them on the host."""
+
+    def __init__(self, upper: Array, kind: Kind) -> None:
+        self.home, self.kind = arrays.home(upper.data), kind
+        self.upper = scipy.sparse.csr_array(arrays.to_numpy(upper))
+        self.u = np.repeat(np.arange(self.upper.shape[0]), np.diff(self.upper.indptr))
+        self.v = self.upper.indices
+        self.is_strict = self.u != self.v
+
+    @cached_property
+    def adjacency(self) -> Any:
+        """W, both directions of every edge, in double precision."""
+        w, strict = self.upper.data.astype(np.float64), self.is_strict
+        ends = np.r_[self.u, self.v[strict]], np.r_[self.v, self.u[strict]]
+        return scipy.sparse.csr_array(scipy.sparse.coo_array((np.r_[w, w[strict]], ends), shape=self.upper.shape))
+
+    @cached_property
+    def _host_laplacian(self) -> Any:
+        kind: Kind = "combinatorial" if self.kind == "combinatorial" else "symmetric"
+        return adjacency_laplacian(self.adjacency, kind).astype(self.upper.dtype)
+
+    @cached_property
+    def laplacian(self) -> Any:
+        """The symmetric Laplacian, in the precision and home of the weights."""
+        return arrays.move(self._host_laplacian, self.home)
+
+    @cached_property
+    def degrees(self) -> Array:
+        """Sums of weights at each node."""
+        return degrees(self.adjacency)
+
+    @cached_property
+    def roots(self) -> Array:
+        """1 / sqrt(d), one for nodes without edges: their rows of L are zero anyway."""
+        return np.where(self.degrees > 0, inverse_root(self.degrees), 1.0)
+
+    @cached_property
+    def condition(self) -> float:
+        """By how much errors of the symmetric form grow: 1, or sqrt(d_max / d_min) for the random-walk kind."""
+        d = self.degrees[self.degrees > 0]
+        return math.sqrt(d.max() / d.min()) if self.kind == "random_walk" and d.size else 1.0
+
+    def sides(self, *, is_transposed: bool) -> tuple[Array, Array] | None:
+        """Left and right factors around the function of the symmetric Laplacian; None if there are none."""
+        if self.kind != "random_walk":
+            return None
+        s = [arrays.move(r.astype(self.upper.dtype), self.home) for r in (self.roots, 1 / self.roots)]
+        return (s[1], s[0]) if is_transposed else (s[0], s[1])
+
+    # --- gradients --------------------------------------------------------------------------------------------------
+
+    def laplacian_pullback(self, E: Array) -> Array:
+        """Gradient for the weights of a gradient E (nnz,) for the stored entries of the symmetric Laplacian."""
+        E = arrays.to_numpy(E).astype(np.float64)
+        both = E[self._place(self.u, self.v)] + E[self._place(self.v, self.u)]
+        if self.kind == "combinatorial":
+            n = np.arange(self.upper.shape[0])
+            own = E[self._place(n, n)]
+            return self._finished(np.where(self.is_strict, own[self.u] + own[self.v] - both, 0.0))
+        s, w = self.roots, self.upper.data.astype(np.float64)
+        both = np.where(self.is_strict, both, both / 2)
+        d_s = -np.bincount(self.u, w * s[self.v] * both, minlength=s.size)
+        d_s -= np.bincount(self.v, w * s[self.u] * both, minlength=s.size)
+        return self._finished(self._of_roots(d_s) - s[self.u] * s[self.v] * both)
+
+    def sides_pullback(self, d_left: Array, d_right: Array, *, is_transposed: bool) -> Array:
+        """Gradient for the weights of gradients (n,) for the factors of `sides`."""
+        direct, inverse = (d_right, d_left) if is_transposed else (d_left, d_right)
+        return self._finished(self._of_roots(arrays.to_numpy(direct) - arrays.to_numpy(inverse) / self.roots**2))
+
+    def _of_roots(self, d_s: Array) -> Array:
+        """Gradient for the weights of one for the roots: d s_i = -s_i^3 / 2 times the change of the degree."""
+        d_degrees = np.where(self.degrees > 0, -(self.roots**3) / 2 * d_s, 0.0)
+        return d_degrees[self.u] + np.where(self.is_strict, d_degrees[self.v], 0.0)
+
+    def _place(self, i: Array, j: Array) -> Array:
+        """Positions of entries among those stored of the symmetric Laplacian."""
+        return np.searchsorted(self._keys, i * np.int64(self.upper.shape[0]) + j)
+
+    @cached_property
+    def _keys(self) -> Array:
+        L = self._host_laplacian
+        return np.repeat(np.arange(L.shape[0]), np.diff(L.indptr)) * np.int64(L.shape[0]) + L.indices
+
+    def _finished(self, gradient: Array) -> Array:
+        return arrays.move(gradient.astype(self.upper.dtype), self.home)

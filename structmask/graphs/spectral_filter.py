@@ -1,0 +1,327 @@
+"""Spectral filters h(L) of a graph: a response on the eigenvalues of its Laplacian, applied without any of them.
+
+    h(L) = V diag(h(lambda_1), ..., h(lambda_n)) V^T  ~  sum_k c_k T_k(2 L / b - I)
+
+The spectrum lies in [0, b], b rigorous. What is left out of the series is bounded before anything is computed, so that
+`error_bound` is a certificate. The generators are the weights of the edges, one each, and the response's parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.graphs.adjacency import undirected
+from structmask.graphs.edges import Edges
+from structmask.graphs.laplacian import Kind, adjacency_bound, check_kind
+from structmask.graphs.response import Response, double
+from structmask.graphs.response import Series as Sampled
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.chebyshev import Series, certified_series, chebyshev_coefficients, chebyshev_series
+from structmask.linalg.convergence import ConvergenceWarning
+from structmask.linalg.elementary import Sparse
+from structmask.linalg.generators import Gradients, unbroadcast
+from structmask.linalg.lanczos import MOST_STEPS, lanczos_function, lanczos_steps, lanczos_work
+from structmask.linalg.matrix_function import MatrixFunction
+from structmask.linalg.planning import Plan, Work, make_plan
+from structmask.linalg.rounding import UNKNOWN, Rounding
+
+_WORTH_SCOUTING = 40  # degree above which Lanczos may need far fewer products
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a filter is, besides numbers: kind of Laplacian, tolerance, and whether it is transposed."""
+
+    kind: Kind = "combinatorial"
+    tol: float = 1e-8
+    is_transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SpectralFilter(StructuredMatrix):
+    """h(L) for the Laplacian L of an undirected graph; `spectral_filter` and `diffusion_kernel` make one.
+
+    Parameters
+    ----------
+    weights : csr_array (n, n)
+        Weights >= 0 of the edges, each once, on or above the diagonal. Their gradient has one entry an edge, in the
+        order of the stored entries.
+    response : Response
+        h. The shape of its parameters is the batch.
+    design : Design
+        Kind of Laplacian, tolerance, and whether the matrix is transposed (symmetric kinds are their own transpose).
+
+    Notes
+    -----
+    Gradients are those of the polynomial at fixed degree and interval, which is what the product computes.
+    """
+
+    weights: Array
+    response: Response
+    design: Design = field(default=Design(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if arrays.is_complex(self.weights):  # cast to complex: only the response may be
+            object.__setattr__(self, "weights", self.weights.real)
+        host = arrays.to_numpy(self.weights.data)
+        if host.size and not host.min() >= 0:
+            msg = f"a spectral filter needs non-negative edge weights, got {host.min():.3g}"
+            raise ValueError(msg)
+
+    # --- shape ------------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n = int(self.weights.shape[0])
+        return (*self.response.batch, n, n)
+
+    def __repr__(self) -> str:
+        size, name = " x ".join(map(str, self.shape)), type(self.response).__name__
+        return f"SpectralFilter({size}, {self.dtype}, {name}, {self.design.kind})"
+
+    # --- plans ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _edges(self) -> Edges:
+        """The edges, and how the Laplacian is made of them."""
+        return Edges(self.weights, self.design.kind)
+
+    @cached_property
+    def bound(self) -> float:
+        """No eigenvalue of the Laplacian exceeds it."""
+        if isinstance(self.response, Sampled):
+            return self.response.known[0]
+        return adjacency_bound(self._edges.adjacency, self.design.kind)
+
+    @cached_property
+    def _series(self) -> Series:
+        """Chebyshev coefficients; for the random-walk Laplacian the tolerance is that of its symmetric form."""
+        f, tol = self.response, self.design.tol / self._edges.condition
+        if isinstance(f, Sampled):
+            return Series(double(f.coefficients), f.known[1])
+        return certified_series(f, f.log_bound(self.bound), (0.0, self.bound), tol)
+
+    @cached_property
+    def polynomial(self) -> MatrixFunction:
+        """The filter of the symmetric Laplacian as a polynomial."""
+        L = Sparse(self._edges.laplacian)
+        c = arrays.move(arrays.cast_precision(self._series.coefficients, arrays.precision(L)), L._home)
+        return MatrixFunction(L, c, interval=(0.0, self.bound))
+
+    # --- products ---------------------------------------------------------------------------------------------------
+
+    def _matmat(self, X: Array) -> Array:
+        sides = self._sides
+        if sides is None:
+            return self._symmetric(X)
+        return sides[0][:, None] * self._symmetric(sides[1][:, None] * X)
+
+    @property
+    def _sides(self) -> tuple[Array, Array] | None:
+        return self._edges.sides(is_transposed=self.design.is_transposed)
+
+    def _symmetric(self, X: Array) -> Array:
+        """The filter of the symmetric Laplacian."""
+        monotone = self.response.monotone
+        if monotone and self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).method == "lanczos":
+            columns = np.moveaxis(X, -2, 0).reshape(X.shape[-2], -1)
+            L = self.polynomial.matrix
+            Y = lanczos_function(L, monotone, columns, self._lanczos_tol, self._lanczos_limit)
+            if Y is not None:
+                return np.moveaxis(Y.reshape(X.shape[-2], *X.shape[:-2], X.shape[-1]), 0, -2)
+        return self.polynomial._matmat(X)
+
+    def transpose(self) -> SpectralFilter:
+        if self.design.kind != "random_walk":
+            return self
+        other = Design(self.design.kind, self.design.tol, not self.design.is_transposed)
+        return SpectralFilter(self.weights, self.response, design=other)
+
+    def astype(self, dtype: Any, /) -> Any:
+        changed = super().astype(dtype)
+        return changed if changed.dtype.kind == np.dtype(dtype).kind else changed * (1 + 0j)  # nothing to be complex
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        p, sides, edges = self.polynomial, self._sides, self._edges
+        H, Z = (G, X) if sides is None else (sides[0][:, None] * G, sides[1][:, None] * X)
+        inner = p._pullback(H, Z)
+        d_weights = edges.laplacian_pullback(inner["matrix"]["csr"])
+        if sides is not None:  # the factors by degrees depend on the weights, too
+            products = _row_products(G, p._matmat(Z)), _row_products(p.mH._matmat(H), X)
+            d_weights = d_weights + edges.sides_pullback(*products, is_transposed=self.design.is_transposed)
+        return {"weights": d_weights, "response": self._response_pullback(inner["coefficients"])}
+
+    def _response_pullback(self, d_c: Array) -> Gradients:
+        """sum_k conj(dc_k / dtheta) d_c_k: derivatives of h have a series as h has."""
+        f, d, gradients = self.response, arrays.to_numpy(d_c), {}
+        if isinstance(f, Sampled):
+            return {"coefficients": d_c}
+        count = d.shape[-1]
+        for name, value in f._generators():
+            slopes = chebyshev_coefficients(f.derivatives(name), (0.0, self.bound), 2 * count)[..., :count]
+            total = np.asarray(np.sum(np.conj(slopes) * d, axis=-1))
+            total = unbroadcast(total, np.shape(value), complex_=arrays.is_complex(value))
+            gradients[name] = arrays.move(arrays.cast_precision(total, arrays.precision(d_c)), arrays.home(d_c))
+        return gradients
+
+    # --- cost and accuracy ------------------------------------------------------------------------------------------
+
+    def _work(self, columns: int) -> Work:
+        return self.polynomial._work(columns)
+
+    def _plan(self, columns: int) -> Plan:
+        works = [("chebyshev", self._work(columns))]
+        if self._lanczos_steps is not None:
+            works.append(("lanczos", lanczos_work(self.polynomial.matrix, self._lanczos_steps, columns)))
+        return make_plan(repr(self), columns, works, home=self._home, precision=arrays.precision(self.weights))
+
+    @cached_property
+    def _lanczos_steps(self) -> int | None:
+        """Steps that Lanczos takes on a random vector; None where its error has no certificate or it cannot pay."""
+        if self._lanczos_limit < _WORTH_SCOUTING or self._home != "numpy":
+            return None
+        if (monotone := self.response.monotone) is None:
+            return None
+        return lanczos_steps(self.polynomial.matrix, monotone, self._lanczos_tol, self._lanczos_limit)
+
+    @property
+    def _lanczos_limit(self) -> int:
+        return min(self.polynomial.degree, MOST_STEPS)
+
+    @cached_property
+    def _lanczos_tol(self) -> float:
+        return max(self.design.tol / self._edges.condition / 2, self._reach / 4)
+
+    @cached_property
+    def _reach(self) -> float:
+        """Rounding of the symmetric form that is to be expected: 20 u (1 + t b) for the heat kernel."""
+        c = np.abs(self._series.coefficients).reshape(-1, self._series.coefficients.shape[-1])
+        unit = arrays.unit_roundoff(arrays.precision(self.weights))
+        return 20 * unit * float((c * (1 + 2.0 * np.arange(c.shape[-1]) ** 2)).sum(axis=-1).max())
+
+    @cached_property
+    def _certificate(self) -> float:
+        """Truncation and rounding in the 2-norm; the constants are derived in the theory page."""
+        c = np.abs(self._series.coefficients).reshape(-1, self._series.coefficients.shape[-1])
+        degree, unit = c.shape[-1] - 1, arrays.unit_roundoff(arrays.precision(self.weights))
+        row = int(np.diff(arrays.to_numpy(self._edges.laplacian.indptr)).max(initial=0))
+        growth = float((c * (1.0 + np.arange(degree + 1)) ** 2).sum(axis=-1).max())
+        total, double = float(c.sum(axis=-1).max()), arrays.unit_roundoff("float64")
+        sampling = double * (8 + 4 * math.log2(degree + 2)) * math.sqrt(4 * degree + 4) * total
+        rounding = unit * (6 * (row + 3) * growth + degree * total) + sampling
+        left_out = self._series.error if self._lanczos_steps is None else max(self._series.error, self._lanczos_tol)
+        return float(self._edges.condition * (left_out + rounding))
+
+    @property
+    def error_bound(self) -> float:
+        return math.nan if isinstance(self.response, Sampled) else self._certificate
+
+    @property
+    def error_estimate(self) -> float:
+        return self._certificate
+
+    def _norm_bound(self) -> float:
+        return self._edges.condition * self.polynomial._norm_bound()
+
+    def _rounding(self, unit: float) -> Rounding:
+        return UNKNOWN
+
+
+def spectral_filter(
+    graph: Any, response: Response | Callable[..., Any], /, *, kind: Kind = "combinatorial", tol: float = 1e-8
+) -> SpectralFilter:
+    """h(L) for the Laplacian L of a graph, as a structured matrix.
+
+    Parameters
+    ----------
+    graph : anything `as_adjacency` takes
+        Undirected, with non-negative weights.
+    response : response or callable
+        One of `structmask.responses`, whose errors are certified, or a callable on arrays (N,) of eigenvalues, smooth
+        on the spectrum, that returns (N,), or (..., N) for several filters at once.
+    kind : {"combinatorial", "symmetric", "random_walk"}
+        The Laplacian.
+    tol : float
+        Absolute error in the 2-norm: ||(M - h(L)) X|| <= tol ||X||, up to rounding.
+
+    Returns
+    -------
+    SpectralFilter (..., n, n)
+        With an `error_bound` that includes rounding; for a callable that is nan and `error_estimate` has the figure.
+
+    Raises
+    ------
+    ValueError
+        If the graph is directed, weights are negative, or tol is not positive.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If tol is below the rounding of double precision.
+
+    Notes
+    -----
+    K products with L, each fused with the recurrence and its sum into one pass, and a few blocks of memory whatever K
+    is. Several filters share the recurrence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import laplacian, responses, spectral_filter
+    >>> path = np.diag(np.ones(4), 1) + np.diag(np.ones(4), -1)
+    >>> M = spectral_filter(path, responses.regularized(2.0), tol=1e-10)
+    >>> L = laplacian(path).toarray()
+    >>> np.allclose(M @ np.eye(5), np.linalg.inv(np.eye(5) + 4.0 * L), atol=1e-10)
+    True
+    """
+    if not callable(response):
+        msg = f"a response is one of structmask.responses or a callable on eigenvalues, got {type(response).__name__}"
+        raise TypeError(msg)
+    if isinstance(response, Response):
+        return certified_filter(graph, response, kind, tol)
+    upper = _checked(graph, kind, tol)
+    edges = Edges(upper, kind)
+    bound = adjacency_bound(edges.adjacency, kind)
+    coefficients, error = chebyshev_series(response, (0.0, bound), tol / edges.condition)
+    return SpectralFilter(upper, Sampled(coefficients, (bound, error)), design=Design(kind, tol))
+
+
+def certified_filter(graph: Any, response: Response, kind: Kind, tol: float) -> SpectralFilter:
+    """As `spectral_filter`, for a named response; warns where the caller of its caller is."""
+    M = SpectralFilter(_checked(graph, kind, tol), response, design=Design(kind, tol))
+    single = 1.0 if arrays.precision(M.weights) == "float64" else 2.0**-29
+    reach = M._reach * single * M._edges.condition
+    if tol < reach:
+        msg = (
+            f"tol={tol:.1e} is below the rounding of {M.polynomial.degree} terms in double precision, about "
+            f"{reach:.1e}; raise tol"
+        )
+        warnings.warn(msg, ConvergenceWarning, stacklevel=3)
+    return M
+
+
+def _checked(graph: Any, kind: Kind, tol: float) -> Any:
+    """Each edge of a graph once."""
+    check_kind(kind)
+    if not 0 < tol < math.inf:
+        msg = f"tol must be positive and finite, got {tol!r}"
+        raise ValueError(msg)
+    return scipy.sparse.csr_array(scipy.sparse.triu(undirected(graph, "a spectral filter"), format="csr"))
+
+
+def _row_products(G: Array, Y: Array) -> Array:
+    """Re sum of G conj(Y) over everything but the rows (..., n, k)."""
+    xp = arrays.namespace(Y)
+    product = xp.moveaxis(G * (xp.conj(Y) if arrays.is_complex(Y) else Y), -2, -1)
+    total = xp.sum(product, axis=tuple(range(product.ndim - 1)))
+    return xp.real(total) if arrays.is_complex(total) else total
