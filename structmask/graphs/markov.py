@@ -21,6 +21,7 @@ from structmask.graphs.adjacency import undirected
 from structmask.graphs.first_passage import FirstPassage, passage_distribution
 from structmask.graphs.markov_classes import Classes, class_period, communicating_classes, reversing_measure
 from structmask.graphs.resistance import Estimate
+from structmask.graphs.simulation import simulated_walks
 from structmask.graphs.stationary import stationary_distribution
 from structmask.graphs.stochastic import (
     as_distribution,
@@ -328,6 +329,19 @@ class MarkovChain(Walk):
             own = int(as_indices(state, self.size, "state"))
             states = np.flatnonzero(self._classes.labels == self._classes.labels[own])
         return class_period(self.transition, states)
+
+    def simulate(self, start: Any, steps: int, /, *, rng: Any = None) -> Array:
+        """States (..., steps + 1) of a walk from each of some starting states (...), itself the first.
+
+        Parameters
+        ----------
+        start : int or array of int
+        steps : int
+        rng : Generator or seed, optional
+            The same seed gives the same walks, on every backend.
+        """
+        first = as_indices(start, self.size, "start")
+        return simulated_walks(self.transition, first, _count(steps), np.random.default_rng(rng))
 
     # --- first passage, by steps ------------------------------------------------------------------------------------
 

@@ -36,7 +36,10 @@ def poisson_weights(rate: float, tol: float) -> tuple[int, Array]:
     From the mode outwards by ratios (Fox and Glynn): nothing over- or underflows that counts.
     """
     mode = math.floor(rate)
-    reach = math.ceil(math.sqrt(2 * (rate + 1) * math.log(4 / tol)) + 2 * math.log(4 / tol)) + 2
+    digits = math.log(
+        1e4 / tol
+    )  # P(|N - rate| > x) <= 2 exp(-x^2 / (2 (rate + x / 3))): as good as nothing beyond reach
+    reach = math.ceil(digits / 3 + math.sqrt(digits**2 / 9 + 2 * rate * digits)) + 1
     k = np.arange(max(0, mode - reach), mode + reach + 1, dtype=np.float64)
     place = mode - int(k[0])
     up = np.cumprod(rate / k[place + 1 :])
@@ -44,7 +47,7 @@ def poisson_weights(rate: float, tol: float) -> tuple[int, Array]:
     w = np.concatenate([down, [1.0], up])
     w /= w.sum()
     before, after = np.cumsum(w), np.cumsum(w[::-1])[::-1]
-    keep = (before > tol / 2) & (after > tol / 2)
+    keep = (before > 0.499 * tol) & (after > 0.499 * tol)
     first, last = int(np.argmax(keep)), int(w.size - np.argmax(keep[::-1]))
     return int(k[0]) + first, w[first:last] / w[first:last].sum()
 
@@ -99,7 +102,7 @@ def occupation_weights(time: float, q: float, tol: float) -> Array:
     """Coefficients of int_0^t exp(sQ) ds = sum_k P(N > k) / q P^k, up to `tol` in all."""
     if q * time == 0:
         return np.array([time])
-    first, w = poisson_weights(q * time, min(tol / (2 * time), 0.5))
+    first, w = poisson_weights(q * time, min(tol / (4 * time), 0.5))
     later = np.concatenate([np.ones(first), np.cumsum(w[::-1])[::-1][1:]]) / q
     return later * (time / later.sum()) if later.size else np.array([time])
 
