@@ -155,7 +155,7 @@ class Toeplitz(StructuredMatrix):
         >>> from structmask import Toeplitz
         >>> ramp = Toeplitz.from_function(lambda s: 1 - abs(s) / 1000, 1000)
         >>> mask = ramp.compress(tol=1e-9)
-        >>> mask.rank, mask.error_bound < 1e-9 * np.abs(ramp.offsets).sum()
+        >>> mask.rank, bool(mask.error_bound < 1e-9 * np.abs(ramp.offsets).sum())
         (2, True)
         >>> x = np.ones(1000)
         >>> np.allclose(mask @ x, ramp @ x)
