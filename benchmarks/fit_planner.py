@@ -1,8 +1,8 @@
 """The planner's rates from measured times: python -m benchmarks.fit_planner [build/benchmarks/planner.json ...].
 
-Least squares in the logarithm of the time, so that a method twice too slow and one twice too fast weigh the same,
-whatever their times; a rate that no sample determines stays where it is. The work of every sample is counted anew, by
-the formulas now in the library. Prints the entries of `_RATES` to paste, and where model and measurement differ most.
+The fit is that of `structmask.calibrate`, on a whole sweep. The work of every sample is counted anew, by the formulas
+now in the library. Prints the entries of `_TYPICAL` in structmask/linalg/rates.py to paste, and where model and
+measurement differ most.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from benchmarks import report
 from benchmarks.bench_planner import operands, plan_of
 from benchmarks.report import Row
 from structmask import use_backend
-from structmask.linalg import planning
+from structmask.backends.config import processors
+from structmask.linalg.calibration import KINDS, fitted
 from structmask.linalg.planning import Work
-
-KINDS = tuple(field.name for field in fields(Work))
-INERTIA = 0.02  # weight of a change by the factor e of a rate, beside that of one sample's logarithmic error
+from structmask.linalg.rates import THREADED, typical
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,6 @@ def _of_row(row: dict) -> Iterator[Sample]:
     for step in steps:
         if step.method in row["details"]["seconds"] and step.method != "terms":
             yield Sample(row["case"], step.method, backend, step.work, row["details"]["seconds"][step.method])
-
-
-def fitted(chosen: list[Sample], start: Work) -> Work:
-    """Rates (operations, bytes and calls a second) that predict the samples best."""
-    counts = np.array([[getattr(sample.work, kind) for kind in KINDS] for sample in chosen])
-    target = np.log([sample.seconds for sample in chosen])
-    origin = np.log([getattr(start, kind) for kind in KINDS])
-
-    def residuals(rates: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.log(counts @ np.exp(-rates)) - target, INERTIA * (rates - origin)])
-
-    solution = least_squares(residuals, origin, loss="soft_l1", f_scale=0.3)
-    return Work(**dict(zip(KINDS, np.exp(solution.x).tolist(), strict=True)))
 
 
 def predicted(sample: Sample, rates: Work) -> float:
@@ -99,11 +84,13 @@ def main() -> None:
     everything = samples(parser.parse_args().files)
     for backend in sorted({sample.backend for sample in everything}):
         chosen = [sample for sample in everything if sample.backend == backend]
-        rates = fitted(chosen, planning._RATES[backend])
+        works, seconds = zip(*((sample.work, sample.seconds) for sample in chosen), strict=True)
+        rates = fitted(works, seconds, Work(**typical(backend)))
         print(f"\nexpected over measured time, {backend}, with the rates below\n")
         print(report.table(misfits(chosen, rates)))
-        numbers = ", ".join(f"{kind}={getattr(rates, kind):.2g}" for kind in KINDS if kind != "calls")
-        print(f'\n    "{backend}": Work({numbers}, calls=1 / {1e6 / rates.calls:.2g}e-6),'.replace("e+", "e"))
+        one = {kind: getattr(rates, kind) / (processors() if kind in THREADED else 1) for kind in KINDS}
+        numbers = ", ".join(f"{kind}={one[kind]:.2g}" for kind in KINDS if kind != "calls")
+        print(f'\n    "{backend}": dict({numbers}, calls=1 / {1e6 / rates.calls:.2g}e-6),'.replace("e+", "e"))
 
 
 if __name__ == "__main__":

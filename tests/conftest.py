@@ -11,6 +11,7 @@ import scipy.sparse
 from structmask import to_numpy, use_backend
 from tests.cases import CASES
 
+os.environ["STRUCTMASK_CACHE"] = os.devnull  # what was measured on this machine has no part in tests
 hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")

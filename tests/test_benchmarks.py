@@ -1,7 +1,6 @@
 """Every benchmark runs at tiny sizes and its own check of correctness passes; nothing here looks at a time."""
 
 import json
-import math
 import time
 
 import numpy as np
@@ -91,20 +90,6 @@ def test_table_is_aligned_and_has_every_column():
         "a          1",
         "longer  1234  - (no torch)",
     ]
-
-
-def test_fit_finds_the_rates_that_made_the_samples():
-    rng = np.random.default_rng(0)
-    rates = fit_planner.Work(gemm=1e9, fft=3e8, fused=2e9, scan=1e8, bytes=5e9, calls=1e5)
-    works = [fit_planner.Work(*(10 ** rng.uniform(3, 7, 5)), calls=2.0) for _ in range(60)]
-    samples = [fit_planner.Sample("case", "method", "numpy", work, 0.0) for work in works]
-    samples = [
-        fit_planner.Sample(s.label, s.method, s.backend, s.work, fit_planner.predicted(s, rates)) for s in samples
-    ]
-    start = fit_planner.Work(*(getattr(rates, kind) * 3 for kind in fit_planner.KINDS))
-    found = fit_planner.fitted(samples, start)
-    for kind in fit_planner.KINDS:
-        assert math.isclose(getattr(found, kind), getattr(rates, kind), rel_tol=0.25)
 
 
 def test_samples_of_a_sweep_are_read_back(tmp_path):

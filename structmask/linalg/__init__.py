@@ -4,6 +4,7 @@ from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal, with_global_tokens
 from structmask.linalg.buckets import Buckets
+from structmask.linalg.calibration import calibrate
 from structmask.linalg.causal import Causal
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
@@ -37,6 +38,7 @@ __all__ = [
     "StateSpace",
     "StructuredMatrix",
     "Toeplitz",
+    "calibrate",
     "explain",
     "kron",
     "kronecker_sum",

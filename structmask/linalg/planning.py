@@ -1,17 +1,17 @@
 """What an algorithm costs, in one small model: work is counted by kind, and each kind has a rate on each backend.
 
-The planner compares algorithms for the same product, so only ratios of the rates matter. They were fitted by
-`python -m benchmarks planner`, which prints prediction beside measurement.
+The planner compares algorithms for the same product, so only ratios of the rates matter. `calibrate` measures those of
+this machine; `python -m benchmarks planner` prints prediction beside measurement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from structmask.backends.config import get_backend, processors
+from structmask.backends.config import get_backend
+from structmask.linalg.rates import rates_of
 
 if TYPE_CHECKING:
     from structmask.linalg.base import StructuredMatrix
@@ -40,26 +40,9 @@ class Work:
         return self.gemm + self.fft + self.fused + self.scan
 
 
-# Operations (bytes) a second in float32, and calls a second; float64 runs at half the rate. On a host the rates of
-# `_THREADED` kinds are those of one thread.
-_RATES = {
-    "numba": Work(gemm=105e9, fft=14e9, fused=85e9, scan=4.6e9, bytes=9e9, calls=1 / 48e-6),
-    "numpy": Work(gemm=50e9, fft=6e9, fused=6e9, scan=1.5e9, bytes=10e9, calls=1 / 52e-6),
-    "cupy": Work(gemm=12e12, fft=2.6e12, fused=2.6e12, scan=0.3e12, bytes=2.3e12, calls=1 / 150e-6),
-}
-_THREADED = ("gemm", "fused", "scan")
-
-
-@cache
-def _rates(backend: str) -> dict[str, float]:
-    threads = 1 if backend == "cupy" else processors()
-    rates = {f.name: getattr(_RATES[backend], f.name) for f in fields(Work)}
-    return {name: rate * threads if name in _THREADED else rate for name, rate in rates.items()}
-
-
 def seconds(work: Work, backend: str, precision: str) -> float:
     """Expected time of some work."""
-    rates = _rates(backend)
+    rates = rates_of(backend)
     time: float = sum(getattr(work, name) / rate for name, rate in rates.items() if name != "calls")
     return time * (2.0 if precision == "float64" else 1.0) + work.calls / rates["calls"]
 
