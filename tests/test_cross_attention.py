@@ -119,6 +119,7 @@ OWN = {  # beyond "auto", "dense" and "stream"
     "low_rank": "low_rank",
     "toeplitz": "fused",
     "toeplitz_heads": "fused",
+    "toeplitz_levels": "fused",
     "total": "terms",
     "blocks": "blocks",
     "bordered": "border",

@@ -88,6 +88,7 @@ CASES = [
     case("toeplitz", "stream"),
     case("toeplitz", "dense"),
     case("toeplitz-2", "stream", m=16, e=16),
+    case("toeplitz-2", "fused"),
     case("toeplitz-2", "dense"),
     case("causal", "scan"),
     case("causal", "stream"),

@@ -77,19 +77,22 @@ def walsh_hadamard(X: Array) -> Array:
 
 
 class Convolution:
-    """Products with one-level real Toeplitz tables (*batch, m + n - 1) on the CPU; plan and spectra are made once."""
+    """Products with real Toeplitz tables (*batch, m_1 + n_1 - 1, ...) on the CPU; plan and spectra are made once."""
 
-    def __init__(self, offsets: Array, m: int, n: int) -> None:
+    def __init__(self, offsets: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> None:
         from structmask.backends._numba import fft_plan
 
-        self.batch = tuple(offsets.shape[:-1])
-        self.plan = fft_plan.plan(m, n, offsets.dtype)
-        self.spectrum = self.plan.spectrum(offsets.reshape(-1, offsets.shape[-1]))
+        self.table = tuple(offsets.shape[-len(rows) :])
+        self.batch = tuple(offsets.shape[: -len(rows)])
+        sides = [pair for pair in zip(rows, columns, strict=True) if pair != (1, 1)] or [(1, 1)]
+        rows, columns = zip(*sides, strict=True)
+        self.plan = fft_plan.plan(rows, columns, offsets.dtype)
+        self.spectrum = self.plan.spectrum(offsets.reshape(-1, *self.plan.table_shape))
 
     @property
-    def length(self) -> int:
-        """Length of the circulant."""
-        return 2 * self.plan.h
+    def lengths(self) -> tuple[int, ...]:
+        """Sides of the circulant."""
+        return tuple(2 * axis.h for axis in self.plan.axes)
 
     def product(self, X: Array) -> Array:
         """M @ X for X (..., n, k)."""
@@ -111,7 +114,7 @@ class Convolution:
 
         heads, spectrum, (g, x) = self._flat(G, X)
         table = convolution.offsets_gradient(self.plan, g, x, spectrum.shape[0])
-        return table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
+        return table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), *self.table)
 
     def hadamard(self, F: Array, G: Array, X: Array) -> Array:
         """(M * F G^T) X, features multiplied in the first and contracted in the last stage of the transform."""
@@ -127,7 +130,7 @@ class Convolution:
         heads, spectrum, operands = self._flat(F, G, X, P)
         *gradients, table = fused.hadamard_pullback(self.plan, spectrum, *operands)
         dF, dG, dX = (self._shaped(gradient, heads) for gradient in gradients)
-        return dF, dG, dX, table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), -1)
+        return dF, dG, dX, table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), *self.table)
 
     def _flat(self, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
         heads = broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))

@@ -38,13 +38,13 @@ class Circulant:
 
     @property
     def has_kernel(self) -> bool:
-        """Whether the many-column kernel takes this table: one level, real, on the host."""
-        return self.levels == 1 and self.real and kernels.numba_runs(self.offsets)
+        """Whether the many-column kernel takes this table: real, on the host."""
+        return self.real and kernels.numba_runs(self.offsets)
 
     @cached_property
     def kernel(self) -> kernels.Convolution:
         """The many-column kernel with its own spectrum."""
-        return kernels.Convolution(self.offsets, self.rows[0], self.columns[0])
+        return kernels.Convolution(self.offsets, self.rows, self.columns)
 
     def product(self, X: Array) -> Array:
         """The Toeplitz matrix times X (..., n, k)."""
@@ -61,7 +61,7 @@ class Circulant:
 
     def _is_lone_column(self, X: Array) -> bool:
         """Whether a library transform of one column beats lanes that are mostly empty."""
-        return math.prod(X.shape[:-2]) * X.shape[-1] == 1 and self.lengths[0] > 1024
+        return math.prod(X.shape[:-2]) * X.shape[-1] == 1 and math.prod(self.lengths) > 1024
 
     def _product(self, X: Array) -> Array:
         return _standard.circulant_product(

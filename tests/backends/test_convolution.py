@@ -24,12 +24,17 @@ def dense(offsets, m, n):
     return offsets[..., i - j + n - 1]
 
 
-def diagonal_sums(W):
-    """Sums over i - j = s of matrices (batch, m, n), the adjoint of `dense`."""
-    batch, m, n = W.shape
-    sums = np.zeros((batch, m + n - 1))
-    for i in range(m):
-        sums[:, i : i + n] += W[:, i, ::-1]
+def positions(rows, columns):
+    """Where the entry of a row and a column of grid points is in a table of offsets, level by level."""
+    i, j = (np.indices(sides).reshape(len(sides), -1) for sides in (rows, columns))
+    return tuple(i[:, :, None] - j[:, None, :] + (np.array(columns) - 1)[:, None, None])
+
+
+def diagonal_sums(W, rows, columns):
+    """Sums over i - j = s of matrices (batch, m, n), the adjoint of reading them from a table."""
+    sums = np.zeros((len(W), *(m + n - 1 for m, n in zip(rows, columns, strict=True))))
+    for b, matrix in enumerate(W):
+        np.add.at(sums[b], positions(rows, columns), matrix)
     return sums
 
 
@@ -75,11 +80,12 @@ def test_every_vector_width(lane_bytes, dtype):
         close(product(this, this.spectrum(offsets), X), dense(offsets, n, n) @ X.astype(np.float64), dtype)
 
 
-def expected_pullback(offsets, F, G, X, P):
+def expected_pullback(offsets, F, G, X, P, grids=None):
     """The product, its gradients by the formulas for dense matrices, and that of a plain product, table by table."""
-    (m, n), F, G, X, P = (F.shape[1], G.shape[1]), *(A.astype(np.float64) for A in (F, G, X, P))
-    M, W, kernel = dense(offsets, m, n), P @ X.mT, F @ G.mT
-    tables = [diagonal_sums(kernel * W), diagonal_sums(W)]
+    rows, columns = grids or ((F.shape[1],), (G.shape[1],))
+    F, G, X, P = (A.astype(np.float64) for A in (F, G, X, P))
+    M, W, kernel = offsets[(slice(None), *positions(rows, columns))], P @ X.mT, F @ G.mT
+    tables = [diagonal_sums(kernel * W, rows, columns), diagonal_sums(W, rows, columns)]
     if len(offsets) == 1:
         tables = [table.sum(axis=0, keepdims=True) for table in tables]
     return (M * kernel) @ X, (M * W) @ G, (M * W).mT @ F, (M * kernel).mT @ P, *tables
@@ -112,6 +118,67 @@ def test_fused_product_and_gradients(shape, r, k, batch, tables, dtype):
         (*found, offsets_gradient(this, P, X, tables)), expected_pullback(offsets, F, G, X, P), strict=True
     ):
         close(value, expected, dtype)
+
+
+GRIDS = [
+    ((3, 5), (3, 5)),
+    ((16, 16), (16, 16)),
+    ((9, 20), (11, 3)),
+    ((5, 1), (1, 7)),
+    ((24, 33), (24, 33)),
+    ((3, 4, 5), (3, 4, 5)),
+    ((2, 5, 3), (4, 2, 6)),
+    ((2, 3, 2, 3), (2, 2, 3, 3)),
+]
+grids = pytest.mark.parametrize(("rows", "columns"), GRIDS, ids=lambda sides: "x".join(map(str, sides)))
+
+
+def table(rows, columns, count=1):
+    return normal(count, *(m + n - 1 for m, n in zip(rows, columns, strict=True)))
+
+
+@dtypes
+@grids
+def test_product_on_grids(rows, columns, dtype):
+    for tables, batch in ((1, 1), (1, 2), (2, 2)):
+        offsets, this = table(rows, columns, tables), plan(rows, columns, dtype)
+        M, spectrum = offsets[(slice(None), *positions(rows, columns))], this.spectrum(offsets)
+        for k in (1, 3, 40):
+            X = normal(batch, this.n, k, dtype=dtype)
+            close(product(this, spectrum, X), M @ X.astype(np.float64), dtype)
+
+
+def test_narrow_vectors_on_grids():
+    for rows, columns in GRIDS:
+        offsets, this = table(rows, columns), plan(rows, columns, np.float32, lane_bytes=32)
+        X = normal(1, this.n, 9, dtype=np.float32)
+        M = offsets[(slice(None), *positions(rows, columns))]
+        close(product(this, this.spectrum(offsets), X), M @ X.astype(np.float64), np.float32)
+
+
+@grids
+def test_fused_product_and_gradients_on_grids(rows, columns):
+    this = plan(rows, columns, np.float64)
+    for r, k, batch, tables in ((5, 4, 1, 1), (3, 20, 2, 2), (2, 9, 2, 1)):
+        offsets = table(rows, columns, tables)
+        F, G, X, P = (
+            normal(batch, *size, seed=seed)
+            for seed, size in enumerate([(this.m, r), (this.n, r), (this.n, k), (this.m, k)])
+        )
+        spectrum = this.spectrum(offsets)
+        found = hadamard(this, spectrum, F, G, X), *hadamard_pullback(this, spectrum, F, G, X, P)
+        expected = expected_pullback(offsets, F, G, X, P, (rows, columns))
+        for value, exact in zip((*found, offsets_gradient(this, P, X, tables)), expected, strict=True):
+            close(value, exact, np.float64)
+
+
+def test_long_first_level_goes_through_in_chunks():
+    """Few rows of every position at a time, more positions than a leaf holds."""
+    for rows in ((1500, 3), (40, 101)):
+        offsets, this = table(rows, rows), plan(rows, rows, np.float64)
+        X = normal(1, this.n, 2)
+        M = offsets[(slice(None), *positions(rows, rows))]
+        close(product(this, this.spectrum(offsets), X), M @ X, np.float64)
 
 
 def test_fused_where_a_block_is_as_narrow_as_a_pair():
@@ -196,24 +263,30 @@ def test_memory(dtype):
     spectrum = this.spectrum(normal(1, 2 * n - 1))
     X = normal(1, n, 64, dtype=dtype)
     assert peak(lambda: product(this, spectrum, X)) <= 2.5 * X.nbytes
+    grid = plan((50, 100), (50, 100), dtype)
+    of_grid = grid.spectrum(normal(1, 99, 199))
+    assert peak(lambda: product(grid, of_grid, X)) <= 2.5 * X.nbytes
     F = normal(1, n, 32, dtype=dtype)
     # Packed copies, the result and scratch, not n x 32 x 64.
     assert peak(lambda: hadamard(this, spectrum, F, F, X)) <= 8 * X.nbytes
     assert peak(lambda: hadamard_pullback(this, spectrum, F, F, X, X)) <= 24 * X.nbytes
 
 
-@pytest.mark.parametrize("first", [4, 8])
-def test_good_lengths(first):
+@pytest.mark.parametrize("widest", [4, 8])
+@pytest.mark.parametrize("least", [1, 2])
+def test_good_lengths(widest, least):
     for n in (*range(1, 300), 4097, 65535, 65537):
-        radices = good_length(n, first)
-        assert radices[0] == first
-        assert n <= np.prod(radices) <= max(1.4 * n, 4 * first)
+        radices = good_length(n, widest, least)
+        assert radices[0] in (1, widest)
+        assert len(radices) >= least
+        assert n <= np.prod(radices) <= max(1.4 * n, 2)
 
 
 def test_plans_are_shared_and_checked():
     assert plan(5, 6, np.float32) is plan(5, 6, "float32")
-    with pytest.raises(ValueError, match="m >= 1"):
-        plan(0, 3, np.float32)
+    for rows, columns in ((0, 3), ((2, 3), (2,)), ((), ())):
+        with pytest.raises(ValueError, match="m >= 1"):
+            plan(rows, columns, np.float32)
     with pytest.raises(TypeError, match="float32 or float64"):
         plan(3, 3, np.complex64)
 

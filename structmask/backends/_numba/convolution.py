@@ -17,93 +17,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .fft_jobs import Job, block_widths, worker_count
-from .fft_plan import GAP, Plan
-from .fft_stages import (
-    correlate_multiply_stage,
-    correlate_stage,
-    enter_columns,
-    forward_stage,
-    inverse_stage,
-    leave_columns,
-    multiply_stage,
-)
-
-LEAF_BYTES = 32 * 1024
-
-
-@njit(nogil=True, cache=True)
-def leaf_stage(lanes, rows, stages):
-    """The first stage whose blocks fit the L1 cache (the last one if none does)."""
-    leaf = LEAF_BYTES // (2 * len(lanes) * rows.itemsize)
-    stage = 1
-    while stage < len(stages) - 1 and stages[stage, 1] > leaf:
-        stage += 1
-    return stage
-
-
-@njit(nogil=True, cache=True)
-def descend(lanes, rows, base, start, low, stages, twiddles):
-    """Forward stages but the last of the leaf at `start` of block `base`; wide ones where it begins their block."""
-    for t in range(1, len(stages) - 1):
-        size, end = stages[t, 1], start + stages[low, 1]
-        if t < low:
-            end = start + 1 if start % size == 0 else start
-        for r in range(start, end, size):
-            forward_stage(lanes, stages[t, 0], rows, base + r, stages[t + 1, 1], twiddles, stages[t, 2])
-
-
-@njit(nogil=True, cache=True)
-def ascend(lanes, rows, base, start, low, stages, twiddles):
-    """The inverse of `descend`; wide stages where the leaf ends their block."""
-    for t in range(len(stages) - 2, 0, -1):
-        size, begin, end = stages[t, 1], start, start + stages[low, 1]
-        if t < low:
-            begin = end - size if end % size == 0 else end
-        for r in range(begin, end, size):
-            inverse_stage(lanes, stages[t, 0], rows, base + r, stages[t + 1, 1], twiddles, stages[t, 2])
-
-
-@njit(nogil=True, cache=True)
-def multiply(lanes, rows, stages, twiddles, spectrum):
-    """All stages but first and last: forward, times one half of the spectrum, back."""
-    low, stride, radix = leaf_stage(lanes, rows, stages), stages[1, 1], stages[-1, 0]
-    leaf = stages[low, 1]
-    for leg in range(stages[0, 0]):
-        base = leg * (stride + GAP)
-        for start in range(0, stride, leaf):
-            descend(lanes, rows, base, start, low, stages, twiddles)
-            multiply_stage(lanes, radix, rows, base + start, leaf // radix, spectrum, 2 * (leg * stride + start))
-            ascend(lanes, rows, base, start, low, stages, twiddles)
-
-
-@njit(nogil=True, cache=True)
-def correlate(lanes, rows, signal, stages, twiddles, total):
-    """Forward stages of F (rows 0..) and E (rows signal..); total += sum over lanes of E conj F."""
-    low, stride, radix = leaf_stage(lanes, rows, stages), stages[1, 1], stages[-1, 0]
-    leaf = stages[low, 1]
-    for leg in range(stages[0, 0]):
-        base = leg * (stride + GAP)
-        for start in range(0, stride, leaf):
-            place, table = base + start, 2 * (leg * stride + start)
-            for shift in (0, signal):
-                descend(lanes, rows, shift + base, start, low, stages, twiddles)
-            correlate_stage(lanes, radix, rows, place, signal + place, leaf // radix, total, table)
-
-
-@njit(nogil=True, cache=True)
-def correlate_multiply(lanes, rows, signal, stages, twiddles, spectrum, total):
-    """`correlate`, and both signals back: F times the spectrum, E times its conjugate (the transposed matrix)."""
-    low, stride, radix = leaf_stage(lanes, rows, stages), stages[1, 1], stages[-1, 0]
-    leaf = stages[low, 1]
-    for leg in range(stages[0, 0]):
-        base = leg * (stride + GAP)
-        for start in range(0, stride, leaf):
-            place, table = base + start, 2 * (leg * stride + start)
-            for shift in (0, signal):
-                descend(lanes, rows, shift + base, start, low, stages, twiddles)
-            correlate_multiply_stage(lanes, radix, rows, place, signal + place, leaf // radix, spectrum, total, table)
-            for shift in (0, signal):
-                ascend(lanes, rows, shift + base, start, low, stages, twiddles)
+from .fft_plan import RUN_IN, RUN_OUT, Plan
+from .fft_stages import enter_columns, leave_columns
+from .fft_walk import backward, chunk_rows, correlate, forward, multiply, part
 
 
 @njit(nogil=True, cache=True)
@@ -126,31 +42,50 @@ def _set_scales(X, column, width, scales):
         scales[c] = 2.0**-exponent
 
 
-def _product_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, X, Y):
-    (batch, n, k), m, width = X.shape, Y.shape[1], 2 * len(lanes)
-    blocks, stride, scales = (k + width - 1) // width, stages[1, 1], np.empty(2 * width, rows.dtype)
+@part
+def _enter(lanes, axes, legs, level, stages, twiddles, half, rows, base, X, k, column, scales):
+    """The first level of a block of columns, forward."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_IN], chunk):
+        count = min(chunk, level[RUN_IN] - begin)
+        enter_columns(lanes, axes, legs, level, half, rows, base + begin, begin, count, X, k, column, twiddles, scales)
+        forward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+
+
+@part
+def _leave(lanes, axes, legs, level, stages, twiddles, half, rows, base, Y, k, column, scales):
+    """The first level back to a block of columns."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_OUT], chunk):
+        count = min(chunk, level[RUN_OUT] - begin)
+        backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+        leave_columns(lanes, axes, legs, level, half, rows, base + begin, begin, count, Y, k, column, twiddles, scales)
+
+
+def _product_tasks(_phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, X, Y):
+    (batch, _, k), width, levels = X.shape, 2 * len(lanes), sides[0]
+    blocks, scales = (k + width - 1) // width, np.empty(2 * width, rows.dtype)
     for task in range(worker, batch * blocks, workers):
         b, column = task // blocks, task % blocks * width
         table = spectrum[b % len(spectrum)]
         _set_scales(X[b], column, width, scales)
         for half in range(2):
-            enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles, scales)
-            multiply(lanes, rows, stages, twiddles, table[half])
-            leave_columns(lanes, legs, half, Y[b], m, k, column, rows, 0, stride, twiddles, scales)
+            _enter(lanes, axes, legs, levels[0], stages, twiddles, half, rows, 0, X[b], k, column, scales)
+            multiply(lanes, axes, legs, levels, stages, twiddles, rows, table[half])
+            _leave(lanes, axes, legs, levels[0], stages, twiddles, half, rows, 0, Y[b], k, column, scales)
 
 
-def _correlation_tasks(_phase, worker, workers, lanes, legs, stages, twiddles, rows, X, P, total):
-    """`total` (batch, parts, 2, 2h): columns are dealt to parts, so that a task owns its total."""
-    (batch, n, k), m, width, parts = X.shape, P.shape[1], 2 * len(lanes), total.shape[1]
-    stride = stages[1, 1]
-    signal, ones = stages[0, 0] * (stride + GAP), np.ones(width, rows.dtype)
+def _correlation_tasks(_phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, X, P, total):
+    """`total` (batch, parts, 2, 2 size): columns are dealt to parts, so that a task owns its total."""
+    (batch, _, k), width, parts = X.shape, 2 * len(lanes), total.shape[1]
+    signal, ones = rows.size // (2 * width), np.ones(width, rows.dtype)
     for task in range(worker, batch * parts, workers):
         b, part = task // parts, task % parts
         for column in range(part * width, k, parts * width):
             for half in range(2):
-                enter_columns(lanes, legs, half, X[b], n, k, column, rows, 0, stride, twiddles, ones)
-                enter_columns(lanes, legs, half, P[b], m, k, column, rows, signal, stride, twiddles, ones)
-                correlate(lanes, rows, signal, stages, twiddles, total[b, part, half])
+                _enter(lanes, axes, legs, sides[0, 0], stages, twiddles, half, rows, 0, X[b], k, column, ones)
+                _enter(lanes, axes, legs, sides[1, 0], stages, twiddles, half, rows, signal, P[b], k, column, ones)
+                correlate(lanes, axes, legs, sides, stages, twiddles, rows, signal, total[b, part, half])
 
 
 PRODUCT = Job(_product_tasks, given=(3, 3), made=(3,))
@@ -172,7 +107,7 @@ def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[A
     Parameters
     ----------
     plan : for M of shape (m, n).
-    spectrum : (D, 2, 2h) from `plan.spectrum`; D = 1 (one matrix for the whole batch) or D = batch.
+    spectrum : (D, 2, 2 size) from `plan.spectrum`; D = 1 (one matrix for the whole batch) or D = batch.
     X : (batch, n, k).
 
     Returns
@@ -199,21 +134,21 @@ def offsets_gradient(plan: Plan, P: NDArray[Any], X: NDArray[Any], D: int, /) ->
 
     Returns
     -------
-    (D, m+n-1). One inverse transform: columns are added as spectra. Cost O(batch k h log h).
+    (D, m_1+n_1-1, ...). One inverse transform: columns are added as spectra. Cost O(batch k h log h).
     """
     (batch, _, k), lanes = X.shape, block_widths(plan)[0]
     if X.size == 0:
-        return np.zeros((D, plan.m + plan.n - 1), plan.dtype)
+        return np.zeros((D, *plan.table_shape), plan.dtype)
     P, X = (np.ascontiguousarray(A, plan.dtype) for A in (P, X))
     blocks = -(-k // (2 * lanes))
     workers = worker_count(plan, batch * blocks)
     parts = 1 if batch % workers == 0 else min(blocks, workers)
-    total = np.zeros((batch, parts, 2, 2 * plan.h), plan.dtype)
+    total = np.zeros((batch, parts, 2, 2 * plan.size), plan.dtype)
     CORRELATION.run(plan, lanes, min(workers, batch * parts), 2, X, P, total)
     return gather_offsets(plan, total.sum(axis=1), D)
 
 
 def gather_offsets(plan: Plan, total: NDArray[Any], D: int) -> NDArray[Any]:
-    """Tables (D, m+n-1) from the correlation spectra (batch, 2, 2h) of every batch entry."""
+    """Tables (D, m_1+n_1-1, ...) from the correlation spectra (batch, 2, 2 size) of every batch entry."""
     shared = total.sum(axis=0, keepdims=True, dtype=np.float64) if D == 1 else total
     return plan.offsets(shared).astype(plan.dtype)

@@ -55,7 +55,7 @@ def worker_count(plan: Plan, tasks: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A compiled `tasks(phase, worker, workers, lanes, legs, stages, twiddles, rows, *arrays)`.
+    """A compiled `tasks(phase, worker, workers, lanes, axes, legs, levels, stages, twiddles, rows, *arrays)`.
 
     `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an integer). Every worker ends
     a phase before one begins the next.
@@ -69,8 +69,9 @@ class Job:
     def run(self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any) -> None:
         """Run on `arrays` with scratch for so many signals per worker."""
         rows = scratch(workers, signals * plan.scratch_rows, lanes, plan.dtype)
-        key = (self, lanes, plan.radices[0], plan.dtype)
-        tables = ((0,) * lanes, (0,) * plan.radices[0], plan.stages, plan.twiddles)
+        axes = min(2, len(plan.axes))
+        key = (self, lanes, axes, plan.widest, plan.dtype)
+        tables = ((0,) * lanes, (0,) * axes, (0,) * plan.widest, plan.levels, plan.stages, plan.twiddles)
         tasks = _compiled_tasks(*key)
         if workers > 1:
             _compiled_loop(*key)(tasks, self.phases, *tables, rows, arrays)
@@ -79,32 +80,33 @@ class Job:
             tasks(phase, 0, 1, *tables, rows[0], *arrays)
 
 
-def _loop(tasks, phases, lanes, legs, stages, twiddles, rows, arrays):
+def _loop(tasks, phases, lanes, axes, legs, levels, stages, twiddles, rows, arrays):
     workers = len(rows)
     for phase in range(phases):
         for worker in prange(workers):
-            tasks(phase, np.int64(worker), workers, lanes, legs, stages, twiddles, rows[worker], *arrays)
+            tasks(phase, np.int64(worker), workers, lanes, axes, legs, levels, stages, twiddles, rows[worker], *arrays)
 
 
-def _signature(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any], Any]:
+def _signature(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any], Any]:
     """Types of the tables, of the arrays, and of a number."""
     number = numba.from_dtype(dtype)
-    tables = [types.UniTuple(types.int64, count) for count in (lanes, legs)]
-    tables += [types.Array(types.int64, 2, "C", readonly=True), types.Array(number, 1, "C", readonly=True)]
+    tables = [types.UniTuple(types.int64, count) for count in (lanes, axes, legs)]
+    tables += [types.Array(types.int64, axes, "C", readonly=True) for axes in (3, 2)]
+    tables += [types.Array(number, 1, "C", readonly=True)]
     arrays = [types.Array(number, axes, "C", readonly=True) if axes else types.int64 for axes in job.given]
     return tables, arrays + [types.Array(number, axes, "C") for axes in job.made], number
 
 
 @cache
-def _compiled_tasks(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    tables, arrays, number = _signature(job, lanes, legs, dtype)
+def _compiled_tasks(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> Any:
+    tables, arrays, number = _signature(job, lanes, axes, legs, dtype)
     signature = types.void(*(types.int64,) * 3, *tables, types.Array(number, 1, "C"), *arrays)
     return njit(signature, nogil=True, cache=True)(job.tasks)
 
 
 @cache
-def _compiled_loop(job: Job, lanes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    tables, arrays, number = _signature(job, lanes, legs, dtype)
-    tasks = types.FunctionType(_compiled_tasks(job, lanes, legs, dtype).nopython_signatures[0])
+def _compiled_loop(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> Any:
+    tables, arrays, number = _signature(job, lanes, axes, legs, dtype)
+    tasks = types.FunctionType(_compiled_tasks(job, lanes, axes, legs, dtype).nopython_signatures[0])
     signature = types.void(tasks, types.int64, *tables, types.Array(number, 2, "C"), types.Tuple(arrays))
     return njit(signature, nogil=True, cache=True, parallel=True)(_loop)

@@ -23,10 +23,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .convolution import correlate_multiply, gather_offsets, multiply
+from .convolution import gather_offsets
 from .fft_jobs import Job, block_widths, worker_count
-from .fft_plan import GAP, Plan
+from .fft_plan import RUN_IN, RUN_OUT, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
+from .fft_walk import backward, chunk_rows, correlate_multiply, forward, multiply, part
 
 # A sum over lanes costs a little more than a sum over pairs.
 FEATURE_LANES_COST = 1.04
@@ -56,29 +57,89 @@ def _unpack(worker, workers, totals, A):
                 for i in range(begin, min(begin + TILE, n)):
                     for lane in range(min(width, columns - g * width)):
                         total = totals[0, b, g, i, lane]
-                        for part in range(1, parts):
-                            total += totals[part, b, g, i, lane]
+                        for other in range(1, parts):
+                            total += totals[other, b, g, i, lane]
                         A[b, i, g * width + lane] = total
 
 
+@part
+def _enter(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, block):
+    """The first level of the products of a pair and a block, forward."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_IN], chunk):
+        count = min(chunk, level[RUN_IN] - begin)
+        enter_outer(lanes, axes, legs, level, half, rows, base + begin, begin, count, pair, block, twiddles)
+        forward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+
+
+@part
+def _to_block(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, total):
+    """The first level back, contracted with a pair."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_OUT], chunk):
+        count = min(chunk, level[RUN_OUT] - begin)
+        backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+        leave_to_block(lanes, axes, legs, level, half, rows, base + begin, begin, count, pair, total, twiddles)
+
+
+@part
+def _to_pairs(lanes, axes, legs, level, stages, twiddles, half, rows, base, block, total):
+    """The first level back, contracted with a block."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_OUT], chunk):
+        count = min(chunk, level[RUN_OUT] - begin)
+        backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+        leave_to_pairs(lanes, axes, legs, level, half, rows, base + begin, begin, count, block, total, twiddles)
+
+
+@part
+def _to_both(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, block, pair_total, block_total):
+    """Both."""
+    chunk = chunk_rows(level)
+    for begin in range(0, level[RUN_OUT], chunk):
+        count = min(chunk, level[RUN_OUT] - begin)
+        backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
+        leave_to_both(
+            lanes,
+            axes,
+            legs,
+            level,
+            half,
+            rows,
+            base + begin,
+            begin,
+            count,
+            pair,
+            block,
+            pair_total,
+            block_total,
+            twiddles,
+        )
+
+
 def _hadamard_tasks(
-    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, pairs,
-    blocks, left, totals, Y,
+    phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, first, second, third,
+    pairs, blocks, left, totals, Y,
 ):  # fmt: skip
     if phase == 0:
         _pack(worker, workers, first, pairs)
         _pack(worker, workers, second, blocks)
         _pack(worker, workers, third, left)
     elif phase == 1:
-        _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals)
+        _contract(
+            worker, workers, lanes, axes, legs, sides[0], stages, twiddles, rows, spectrum, features, pairs, blocks,
+            left, totals,
+        )  # fmt: skip
     else:
         _unpack(worker, workers, totals, Y)
 
 
-@njit(nogil=True, cache=True)
-def _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals):
+@part
+def _contract(
+    worker, workers, lanes, axes, legs, levels, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals
+):  # fmt: skip
     """One task: a block of Y (a pair, if lanes are features) of one batch entry, and a part of the sum."""
-    (parts, batch, owned, _, _), stride = totals.shape, stages[1, 1]
+    (parts, batch, owned, _, _), level = totals.shape, levels[0]
     summed = blocks.shape[1] if features else pairs.shape[1]
     for task in range(worker, parts * batch * owned, workers):
         part, b, own = task // (batch * owned), task // owned % batch, task % owned
@@ -86,17 +147,17 @@ def _contract(worker, workers, lanes, legs, stages, twiddles, rows, spectrum, fe
         for other in range(part, summed, parts):
             pair, block = (own, other) if features else (other, own)
             for half in range(2):
-                enter_outer(lanes, legs, half, pairs[b, pair], blocks[b, block], rows, 0, stride, twiddles)
-                multiply(lanes, rows, stages, twiddles, table[half])
+                _enter(lanes, axes, legs, level, stages, twiddles, half, rows, 0, pairs[b, pair], blocks[b, block])
+                multiply(lanes, axes, legs, levels, stages, twiddles, rows, table[half])
                 if features:
-                    leave_to_pairs(lanes, legs, half, left[b, block], total, rows, 0, stride, twiddles)
+                    _to_pairs(lanes, axes, legs, level, stages, twiddles, half, rows, 0, left[b, block], total)
                 else:
-                    leave_to_block(lanes, legs, half, left[b, pair], total, rows, 0, stride, twiddles)
+                    _to_block(lanes, axes, legs, level, stages, twiddles, half, rows, 0, left[b, pair], total)
 
 
 def _pullback_tasks(
-    phase, worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, first, second, third, fourth,
-    pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third,
+    phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, first, second, third,
+    fourth, pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third,
 ):  # fmt: skip
     if phase == 0:
         _pack(worker, workers, first, pairs)
@@ -105,8 +166,8 @@ def _pullback_tasks(
         _pack(worker, workers, fourth, left_blocks)
     elif phase == 1:
         _differentiate(
-            worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs,
-            left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
+            worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, pairs, blocks,
+            left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
         )  # fmt: skip
     else:
         _unpack(worker, workers, d_pairs, d_first)
@@ -114,14 +175,14 @@ def _pullback_tasks(
         _unpack(worker, workers, d_left, d_third)
 
 
-@njit(nogil=True, cache=True)
+@part
 def _differentiate(
-    worker, workers, lanes, legs, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs, left_blocks,
-    d_pairs, d_blocks, d_left, d_spectrum,
+    worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs,
+    left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
 ):  # fmt: skip
     """One task: every so many blocks and pairs of one batch entry; it owns a slice of each total."""
-    (batch, groups, _, _), block_parts, pair_parts, stride = blocks.shape, len(d_pairs), len(d_blocks), stages[1, 1]
-    signal = stages[0, 0] * (stride + GAP)
+    (batch, groups, _, _), block_parts, pair_parts = blocks.shape, len(d_pairs), len(d_blocks)
+    right, left, signal = sides[0, 0], sides[1, 0], rows.size // (4 * len(lanes))
     for task in range(worker, batch * block_parts * pair_parts, workers):
         b, u, v = task // (block_parts * pair_parts), task // pair_parts % block_parts, task % pair_parts
         table, total = spectrum[b % len(spectrum)], d_spectrum[b, u * pair_parts + v]
@@ -130,16 +191,21 @@ def _differentiate(
             for pair in range(v, pairs.shape[1], pair_parts):
                 right_pair, left_pair, d_pair = pairs[b, pair], left_pairs[b, pair], d_pairs[u, b, pair]
                 for half in range(2):
-                    enter_outer(lanes, legs, half, right_pair, right_block, rows, 0, stride, twiddles)
-                    enter_outer(lanes, legs, half, left_pair, left_block, rows, signal, stride, twiddles)
-                    correlate_multiply(lanes, rows, signal, stages, twiddles, table[half], total[half])
-                    if features:
-                        leave_to_block(lanes, legs, half, left_pair, d_left[v, b, block], rows, 0, stride, twiddles)
-                    else:
-                        leave_to_pairs(lanes, legs, half, left_block, d_left[u, b, pair], rows, 0, stride, twiddles)
-                    leave_to_both(
-                        lanes, legs, half, right_pair, right_block, d_pair, d_block, rows, signal, stride, twiddles
+                    _enter(lanes, axes, legs, right, stages, twiddles, half, rows, 0, right_pair, right_block)
+                    _enter(lanes, axes, legs, left, stages, twiddles, half, rows, signal, left_pair, left_block)
+                    correlate_multiply(
+                        lanes, axes, legs, sides, stages, twiddles, rows, signal, table[half], total[half]
                     )
+                    if features:
+                        own = d_left[v, b, block]
+                        _to_block(lanes, axes, legs, right, stages, twiddles, half, rows, 0, left_pair, own)
+                    else:
+                        own = d_left[u, b, pair]
+                        _to_pairs(lanes, axes, legs, right, stages, twiddles, half, rows, 0, left_block, own)
+                    _to_both(
+                        lanes, axes, legs, left, stages, twiddles, half, rows, signal, right_pair, right_block, d_pair,
+                        d_block,
+                    )  # fmt: skip
 
 
 HADAMARD = Job(_hadamard_tasks, given=(3, 0, 3, 3, 3), made=(4, 4, 4, 5, 3), phases=3)
@@ -148,6 +214,11 @@ PULLBACK = Job(_pullback_tasks, given=(3, 0, 3, 3, 3, 3), made=(4, 4, 4, 4, 5, 5
 
 def _groups(columns: int, width: int) -> int:
     return -(-columns // width)
+
+
+def _packed(batch: int, columns: int, rows: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Memory for columns in groups, see `_pack`."""
+    return np.empty((batch, _groups(columns, width), rows, width), dtype)
 
 
 def _lanes_are_features(r: int, k: int, lanes: int) -> bool:
@@ -170,8 +241,8 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
 
     Returns
     -------
-    Y (batch, m, k) in the dtype of the plan. Cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 2 V h
-    per thread.
+    Y (batch, m, k) in the dtype of the plan. Cost O(batch r k N log N), memory O(batch N (r + k)) and scratch 2 V N
+    per thread, N = n and little more.
     """
     (batch, _, r), k = G.shape, X.shape[2]
     Y = np.zeros((batch, plan.m, k), plan.dtype)
@@ -181,14 +252,14 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     F, G, X = (np.ascontiguousarray(A, dtype) for A in (F, G, X))
     features = _lanes_are_features(r, k, lanes)
     of_pairs, of_blocks = (k, r) if features else (r, k)
-    pairs = np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype)
-    blocks = np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype)
-    left, owned = (np.empty_like(blocks), pairs) if features else (np.empty_like(pairs), blocks)
+    right, above = plan.padded(transposed=False), plan.padded(transposed=True)
+    pairs, blocks = _packed(batch, of_pairs, right, 2, dtype), _packed(batch, of_blocks, right, lanes, dtype)
+    left = _packed(batch, r, above, lanes if features else 2, dtype)
+    owned = pairs.shape[1] if features else blocks.shape[1]
     workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
-    tasks = batch * owned.shape[1]
-    parts = _parts(tasks, left.shape[1], workers)
-    workers = min(workers, tasks * parts)
-    totals = np.zeros((parts, *owned.shape), dtype)
+    parts = _parts(batch * owned, left.shape[1], workers)
+    workers = min(workers, batch * owned * parts)
+    totals = np.zeros((parts, batch, owned, above, 2 if features else lanes), dtype)
     first, second = (X, G) if features else (G, X)
     HADAMARD.run(plan, lanes, workers, 1, spectrum, int(features), first, second, F, pairs, blocks, left, totals, Y)
     return Y
@@ -206,26 +277,27 @@ def hadamard_pullback(
 
     Returns
     -------
-    dF, dG, dX, d offsets (D, m+n-1), where D = len(spectrum); gradients of a table shared by the batch are added.
-    Exact; cost O(batch r k h log h), memory O(batch h (r + k)) and scratch 4 V h per thread.
+    dF, dG, dX, d offsets (D, m_1+n_1-1, ...), D = len(spectrum); gradients of a table shared by the batch are added.
+    Exact; cost O(batch r k N log N), memory O(batch N (r + k)) and scratch 4 V N per thread.
     """
     (batch, _, r), k, D = G.shape, X.shape[2], len(spectrum)
     dF, dG, dX = (np.zeros(A.shape, plan.dtype) for A in (F, G, X))
     if X.size == 0 or F.size == 0:
-        return dF, dG, dX, np.zeros((D, plan.m + plan.n - 1), plan.dtype)
+        return dF, dG, dX, np.zeros((D, *plan.table_shape), plan.dtype)
     lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
     features = _lanes_are_features(r, k, lanes)
     of_pairs, of_blocks = (k, r) if features else (r, k)
-    pairs, left_pairs = (np.empty((batch, _groups(of_pairs, 2), plan.h, 2), dtype) for _ in range(2))
-    blocks, left_blocks = (np.empty((batch, _groups(of_blocks, lanes), plan.h, lanes), dtype) for _ in range(2))
+    sides = plan.padded(transposed=False), plan.padded(transposed=True)
+    pairs, left_pairs = (_packed(batch, of_pairs, rows, 2, dtype) for rows in sides)
+    blocks, left_blocks = (_packed(batch, of_blocks, rows, lanes, dtype) for rows in sides)
     workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
     block_parts = _parts(batch, blocks.shape[1], workers)
     pair_parts = min(pairs.shape[1], -(-workers // (batch * block_parts)))
     workers = min(workers, batch * block_parts * pair_parts)
     d_pairs, d_blocks = np.zeros((block_parts, *pairs.shape), dtype), np.zeros((pair_parts, *blocks.shape), dtype)
-    d_left = np.zeros_like(d_blocks if features else d_pairs)
-    d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.h), dtype)
+    d_left = np.zeros((len(d_blocks), *left_blocks.shape) if features else (len(d_pairs), *left_pairs.shape), dtype)
+    d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.size), dtype)
     given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
     PULLBACK.run(
         plan, lanes, workers, 2, spectrum, int(features), *given, pairs, blocks, left_pairs, left_blocks,

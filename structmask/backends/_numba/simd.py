@@ -103,8 +103,10 @@ class Complex:
 
 
 def dft(x: list[Complex]) -> list[Complex]:
-    """X_f = sum_t x_t exp(-2 pi i f t / R) for R = 2, 3, 4, 5 or 8 values, in natural order."""
+    """X_f = sum_t x_t exp(-2 pi i f t / R) for R = 1, 2, 3, 4, 5 or 8 values, in natural order."""
     R = len(x)
+    if R == 1:
+        return x
     if R == 2:
         return [x[0] + x[1], x[0] - x[1]]
     if R == 3:
@@ -170,6 +172,12 @@ class Emitter:
         at = r * (2 * self.lanes)
         return Complex(self.builder, self.load(rows, at), self.load(rows, at + self.lanes))
 
+    def row_if(self, exists: Any, rows: Any, r: Index) -> Complex:
+        """A row, or zeros, whose memory is not touched."""
+        off, on = (ir.Constant(ir.VectorType(BIT, self.lanes), [bit] * self.lanes) for bit in (0, 1))
+        mask, at = self.builder.select(exists, on, off), r * (2 * self.lanes)
+        return Complex(self.builder, self.load_masked(rows, at, mask), self.load_masked(rows, at + self.lanes, mask))
+
     def put_row(self, z: Complex, rows: Any, r: Index) -> None:
         at = r * (2 * self.lanes)
         self.store(z.real, rows, at)
@@ -182,6 +190,10 @@ class Emitter:
         return self.builder.shuffle_vector(
             first, empty, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
         )
+
+    def integer(self, array: Any, at: int) -> Index:
+        """A number of an integer array."""
+        return Index(self.builder, self.builder.load(self.builder.gep(array, [ir.Constant(INT64, at)])))
 
     def scalar(self, array: Any, at: Index) -> Any:
         """One number in every lane."""
@@ -247,7 +259,7 @@ def kernel(body: Callable[..., None]) -> Any:
     """
 
     def typed(typing_context: Any, *kinds: Any) -> Any:
-        dtype = next(kind.dtype for kind in kinds if isinstance(kind, types.Array))
+        dtype = next(kind.dtype for kind in kinds if isinstance(kind, types.Array) and kind.dtype != types.int64)
         number = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
