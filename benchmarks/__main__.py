@@ -19,6 +19,8 @@ NAMES = (
     "causal",
     "structures",
     "elementary",
+    "gradients",
+    "roofline",
     "memory",
     "trees",
     "planner",

@@ -10,7 +10,7 @@ from tests import naive
 
 @pytest.mark.parametrize("hops", [0, 1, 2, 3, 50])
 @pytest.mark.parametrize(
-    "graph", [nx.path_graph(7), nx.gn_graph(12, seed=0), nx.empty_graph(3), nx.empty_graph(0)], ids=repr
+    "graph", [nx.path_graph(7), nx.gn_graph(12, seed=0), nx.empty_graph(3), nx.empty_graph(0)], ids=str
 )
 def test_ones_within_so_many_edges(graph, hops):
     W = nx.to_numpy_array(graph)
