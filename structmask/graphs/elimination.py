@@ -82,8 +82,11 @@ def forest_factor(A: Any, leak: Array) -> Factor | None:
     """The factor where the steps form a forest, children before parents; None where they have a cycle."""
     from structmask.backends._numba.elimination import eliminate_forest
 
-    n, T = A.shape[0], scipy.sparse.csr_array(A.T)
-    if A.nnz >= 2 * n or not (np.array_equal(A.indptr, T.indptr) and np.array_equal(A.indices, T.indices)):
+    n = A.shape[0]
+    if A.nnz >= 2 * n:
+        return None
+    T = scipy.sparse.csr_array(A.T)
+    if not (np.array_equal(A.indptr, T.indptr) and np.array_equal(A.indices, T.indices)):
         return None
     found = eliminate_forest(A.indptr, A.indices, A.data, T.data, leak)
     order, indptr, parents, lower, upper, pivots = found

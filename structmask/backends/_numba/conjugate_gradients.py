@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from structmask.backends._numba.elimination import _substitute
+from structmask.backends._numba.elimination import substitute_one
 
 fast = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
 
@@ -21,28 +21,28 @@ def conjugate_gradients(matrix, factor, b, x, weight, tol, limit, give_up):  # n
     indptr, indices, data = matrix
     ends, pattern, multipliers, pivots = factor
     n = b.size
-    r, z, p, q = np.empty(n), np.empty((n, 1)), np.empty(n), np.empty(n)
+    r, z, p, q = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
         total = b[i]
         for e in range(indptr[i], indptr[i + 1]):
             total -= data[e] * x[indices[e]]
-        r[i] = z[i, 0] = total
+        r[i] = z[i] = total
     size, steps, energy = _weighted(r, weight), 0, 1.0
     history = np.empty(limit + 1)
     history[0] = size
     while size > tol and steps < limit:
         if steps > 0:
             for i in range(n):
-                z[i, 0] = r[i]
-        _substitute(ends, pattern, multipliers, multipliers, pivots, z, 0, 1)
+                z[i] = r[i]
+        substitute_one(ends, pattern, multipliers, multipliers, pivots, z)
         before, energy = energy, 0.0
         for i in range(n):
-            energy += r[i] * z[i, 0]
+            energy += r[i] * z[i]
         if not energy > 0:
             break
         ratio = energy / before if steps > 0 else 0.0
         for i in range(n):
-            p[i] = z[i, 0] + ratio * p[i] if steps > 0 else z[i, 0]
+            p[i] = z[i] + ratio * p[i] if steps > 0 else z[i]
         curvature = 0.0
         for i in range(n):
             total = 0.0

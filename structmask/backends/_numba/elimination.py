@@ -97,7 +97,9 @@ def substitute(
     Multipliers (lower, upper) solve with the matrix, (upper, lower) with its transpose.
     """
     k = X.shape[1]
-    if pattern.size * k < SERIAL_WORK or k == 1:
+    if k == 1:
+        substitute_one(indptr, pattern, forward, backward, pivots, X[:, 0])
+    elif pattern.size * k < SERIAL_WORK:
         _substitute(indptr, pattern, forward, backward, pivots, X, 0, k)
     else:
         _substitute_strips(indptr, pattern, forward, backward, pivots, X, min(k, 2 * get_num_threads()))
@@ -118,6 +120,21 @@ def _substitute(indptr, pattern, forward, backward, pivots, X, first, last):
             j, a = pattern[e], backward[e]
             for c in range(first, last):
                 X[i, c] += a * X[j, c]
+
+
+@compiled
+def substitute_one(indptr, pattern, forward, backward, pivots, x):
+    """As `substitute`, for one right-hand side (n,)."""
+    n = pivots.size
+    for i in range(n):
+        value = x[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            x[pattern[e]] += forward[e] * value
+    for i in range(n - 1, -1, -1):
+        value = x[i] / pivots[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            value += backward[e] * x[pattern[e]]
+        x[i] = value
 
 
 @njit(nogil=True, cache=True, parallel=True)
