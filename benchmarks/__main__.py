@@ -23,6 +23,7 @@ NAMES = (
     "roofline",
     "memory",
     "trees",
+    "markov",
     "planner",
     "gpu",
 )

@@ -22,9 +22,9 @@ from scipy.sparse import csgraph
 
 from structmask.backends.arrays import Array
 
-_KEPT = 0.02  # share of what an incomplete elimination drops that stays in its pivots
-_PATTERN = 100_000_000  # numbers that a complete factor may have
-_OPERATIONS = 3e9  # multiplications that it may cost
+_KEPT = 1.0  # share of what an incomplete elimination drops that stays in its pivots
+_FILL = 10  # times the pattern of the steps, that the pattern of a complete factor may be
+_LEAST = 1_000_000  # numbers that it may have in any case
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +64,15 @@ class Factor:
         return Y
 
 
-def complete_factor(A: Any, leak: Array) -> Factor | None:
-    """The factor of diag(A 1 + leak) - A by minimum degree; None where it would be too large."""
+def complete_factor(A: Any, leak: Array, operations: float = 3e9) -> Factor | None:
+    """The factor of diag(A 1 + leak) - A by minimum degree; None where it takes too much."""
     from structmask.backends._numba.elimination import eliminate
     from structmask.backends._numba.ordering import minimum_degree
 
     pattern = _symmetric_pattern(A)
-    limit = min(_PATTERN, 60 * (pattern.nnz + A.shape[0]) + 1_000_000)
+    limit = max(_LEAST, _FILL * (pattern.nnz + A.shape[0]))
     order, indptr, later = minimum_degree(pattern.indptr, pattern.indices, limit)
-    if order.size < A.shape[0] or float(np.square(np.diff(indptr), dtype=np.float64).sum()) > _OPERATIONS:
+    if order.size < A.shape[0] or float(np.square(np.diff(indptr), dtype=np.float64).sum()) > operations:
         return None
     later = _later(order, indptr, later)
     return Factor(order, indptr, later, *_eliminated(eliminate, A, leak, order, indptr, later, 0.0))
@@ -94,7 +94,7 @@ def forest_factor(A: Any, leak: Array) -> Factor | None:
 
 
 def incomplete_factor(A: Any, leak: Array) -> Factor:
-    """An approximate factor on the pattern of A alone, most of what is dropped leaving the pivots, too."""
+    """An approximate factor on the pattern of A alone."""
     from structmask.backends._numba.elimination import eliminate
 
     pattern = _symmetric_pattern(A)

@@ -4,7 +4,7 @@
     complete    elimination by minimum degree, where it fills little (or the chain is small)
     dense       the same, rows at once
     grounded    reversible, few right-hand sides: conjugate gradients on the grounded Laplacian
-    gmres       everything else, preconditioned by an incomplete elimination
+    gmres       everything else: with the diagonal for a while, then by a factor, complete or incomplete
 
 The eliminations subtract nothing (`elimination`), so that they need no check; what iterates is checked in the end.
 
@@ -14,6 +14,7 @@ of x is off by the factor t at most: |x - M^-1 b| <= M^-1 |b - M x| <= t M^-1 b.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from functools import cached_property
@@ -36,12 +37,12 @@ from structmask.graphs.markov_classes import reversing_measure
 from structmask.linalg import krylov
 from structmask.linalg.convergence import ConvergenceWarning
 
-_DIRECT = 5000  # states up to which a factor is made whatever is asked
+_DIRECT = 1500  # states up to which a factor is made whatever is asked
 _DENSE = 0.2, 1500  # share of entries from which, and states up to which, the factor is dense
 _COLUMNS = 3  # right-hand sides from which a factor pays
 _SMALLEST = 1e-100  # of a reversing measure: beyond, the symmetric form is not a form to compute in
 _ROUNDS = 4
-_STEPS = 5000
+_TRIAL, _STEPS = 100, 5000  # iterations of GMRES with Jacobi's preconditioner at first, and in all
 
 
 class TransientSystem:
@@ -107,9 +108,7 @@ class TransientSystem:
             return self._dense if self._is_dense or self.size <= _DENSE[1] else None
         if self._forest is not None or "_complete" in self.__dict__:
             return self._forest or self._complete
-        if self.size <= _DIRECT or columns >= _COLUMNS or self.measure is None:
-            return self._complete
-        return None
+        return self._complete if self.size <= _DIRECT or columns >= _COLUMNS else None
 
     @property
     def _is_dense(self) -> bool:
@@ -149,36 +148,42 @@ class TransientSystem:
             return self._by_gmres(B, weights, tol, transposed=transposed)
         m: Any = self.measure
         m = m[:, None]
-        if transposed:
-            return m * self._laplacian.solve(B, weights, tol)[0]
-        return self._laplacian.solve(m * B, weights / m, tol)[0]
+        given, scaled = (B, weights) if transposed else (m * B, weights / m)
+        X, worst = self._laplacian.solve(given, scaled, tol)
+        if worst > tol and self._complete is not None:
+            return self._complete.solve(B, transposed=transposed)
+        return m * X if transposed else X
 
     def _by_gmres(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        factor, watch = self._preconditioner, krylov.Watch(None, _STEPS)
-        scale, X, R, reach = krylov.norms(B), np.zeros_like(B), B, tol
+        """Jacobi's preconditioner for a while; then a factor, however dear, or an incomplete one."""
+        diagonal = self.diagonal[:, None]
+        is_reference = get_backend() == "numpy"
+        trial = _STEPS if is_reference else _TRIAL
+        X, is_done = self._rounds(B, weights, lambda Y: Y / diagonal, tol, trial, transposed=transposed)
+        if is_done or is_reference:
+            return X
+        if self._complete is not None:
+            return self._complete.solve(B, transposed=transposed)
+        factor = incomplete_factor(self.A, self.leak)
+        precondition = functools.partial(factor.solve, transposed=transposed)
+        return self._rounds(B, weights, precondition, tol, _STEPS, transposed=transposed)[0]
+
+    def _rounds(
+        self, B: Array, weights: Array, P: krylov.Block, tol: float, limit: int, *, transposed: bool
+    ) -> tuple[Array, bool]:
+        """GMRES until the residual is small enough in every row, its own criterion being a norm; and whether it is."""
+        A = functools.partial(self._product, transposed=transposed)
+        scale, X, R, reach, watch = krylov.norms(B), np.zeros_like(B), B, tol, krylov.Watch(None, limit)
         scale[scale == 0] = 1
         for _ in range(_ROUNDS):
-            X = X + krylov.generalized_minimal_residuals(
-                lambda Y: self._product(Y, transposed=transposed),
-                lambda Y: factor(Y, transposed=transposed),
-                R,
-                scale,
-                reach,
-                watch,
-            )
-            R = B - self._product(X, transposed=transposed)
+            X = X + krylov.generalized_minimal_residuals(A, P, R, scale, reach, watch)
+            R = B - A(X)
             if (np.abs(R) * weights).max() <= tol:
+                return X, True
+            if watch.is_over:
                 break
             reach = max(0.1 * reach, 1e-15)
-        return X
-
-    @cached_property
-    def _preconditioner(self) -> Any:
-        if get_backend() == "numpy":
-            diagonal = self.diagonal[:, None]
-            return lambda Y, **_: Y / diagonal
-        factor = incomplete_factor(self.A, self.leak)
-        return factor.solve
+        return X, False
 
     @cached_property
     def diagonal(self) -> Array:
