@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structmask as sm
-from demo import causal, grid, page, relative, report
+from demo import causal, grid, page, relative, report, tree
 from demo.section import Builder, Section
 
-SECTIONS: tuple[Builder, ...] = (causal, relative, grid)
+SECTIONS: tuple[Builder, ...] = (causal, relative, grid, tree)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

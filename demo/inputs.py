@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -34,6 +35,30 @@ def _sources() -> Iterator[str]:
     start = names.index("argparse.py")
     for name in names[start:] + names[:start]:
         yield (folder / name).read_text(encoding="utf-8")
+
+
+def syntax_trees(count: int) -> tuple[list[ast.AST], np.ndarray[Any, Any]]:
+    """The first nodes of the standard library's syntax trees, from argparse.py on, in preorder; their parents, or -1.
+
+    Only nodes that stand somewhere in the text count, and the modules at the roots.
+    """
+    nodes: list[ast.AST] = []
+    parents: list[int] = []
+    for text in _sources():
+        stack: list[tuple[ast.AST, int]] = [(ast.parse(text), -1)]
+        while stack and len(nodes) < count:
+            node, parent = stack.pop()
+            if isinstance(node, ast.Module) or hasattr(node, "lineno") or isinstance(node, ast.arguments):
+                nodes.append(node)
+                parents.append(parent)
+                parent = len(nodes) - 1
+            stack += [(child, parent) for child in reversed(list(ast.iter_child_nodes(node)))]
+    return nodes, np.array(parents)
+
+
+def source_lines(count: int) -> list[str]:
+    """The first lines of argparse.py."""
+    return next(_sources()).splitlines()[:count]
 
 
 @cache

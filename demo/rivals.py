@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,27 @@ class Case:
 
     def astype(self, dtype: Any) -> Case:
         """The same problem for `dense` in another precision."""
-        F, G, V, table = (a.astype(dtype) for a in (self.F, self.G, self.V, self.table))
-        return Case(self.mask, table, F, G, V, self.decay)
+        return replace(self, **{name: getattr(self, name).astype(dtype) for name in ("F", "G", "V", "table")})
+
+    def mask_rows(self, h: int, rows: Array) -> Array:
+        """Rows of a head's mask, written out."""
+        points = np.unravel_index(rows, self.grid)
+        windows = sliding_window_view(np.flip(self.table[h]).astype(self.F.dtype), self.grid)
+        mask = windows[tuple(n - 1 - i for n, i in zip(self.grid, points, strict=True))]
+        return mask.reshape(rows.size, -1)
+
+    def masked(self, h: int, X: Array) -> Array:
+        """A head's mask times X (L, columns), as the literal algorithm computes it."""
+        if self.decay is not None:
+            return _prefix_sums(X, self.decay[h])
+        return _convolved(X, self.table[h], self.grid)
+
+    @property
+    def padded(self) -> float:
+        """How many numbers a column of the literal algorithm holds at once beyond itself."""
+        if self.decay is not None:
+            return 0.0
+        return 2 * float(np.prod([fft.next_fast_len(side, real=True) for side in self.table.shape[1:]]))
 
 
 def structured(case: Case) -> Array:
@@ -57,11 +76,8 @@ def dense(case: Case, rows: Array) -> Array:
 
 def _dense_block(case: Case, rows: Array) -> Array:
     out = np.empty((case.F.shape[0], rows.size, case.V.shape[-1]), dtype=case.V.dtype)
-    points = np.unravel_index(rows, case.grid)
-    for h, table in enumerate(case.table):
-        windows = sliding_window_view(np.flip(table).astype(case.F.dtype), case.grid)
-        mask = windows[tuple(n - 1 - i for n, i in zip(case.grid, points, strict=True))]
-        A = (case.F[h, rows] @ case.G[h].T) * mask.reshape(rows.size, -1)
+    for h in range(case.F.shape[0]):
+        A = (case.F[h, rows] @ case.G[h].T) * case.mask_rows(h, rows)
         out[h] = _normalised(A @ case.V[h], A.sum(axis=1))
     return out
 
@@ -74,19 +90,14 @@ def literal(case: Case) -> Array:
 def literal_bytes(case: Case) -> float:
     """Memory that `literal` needs: the array, and, where it is transformed, its padded transform and the way back."""
     columns = case.G.shape[-1] * (case.V.shape[-1] + 1)
-    if case.decay is not None:
-        return 4.0 * case.tokens * columns
-    padded = float(np.prod([fft.next_fast_len(side, real=True) for side in case.table.shape[1:]]))
-    return 4.0 * columns * (case.tokens + 2 * padded)
+    return 4.0 * columns * (case.tokens + case.padded)
 
 
 def _literal_head(case: Case, h: int) -> Array:
     F, G, V = case.F[h], case.G[h], case.V[h]
     V = np.concatenate([V, np.ones_like(V[:, :1])], axis=1)
     outer = (G[:, :, None] * V[:, None, :]).reshape(case.tokens, -1)
-    product = (
-        _prefix_sums(outer, case.decay[h]) if case.decay is not None else _convolved(outer, case.table[h], case.grid)
-    )
+    product = case.masked(h, outer)
     Y = np.einsum("lr,lre->le", F, product.reshape(case.tokens, F.shape[1], -1))
     return _normalised(Y[:, :-1], Y[:, -1])
 
