@@ -140,8 +140,8 @@ def _body(count: int) -> str:
         for name, out in ways
     )
     return (
-        "<p>The tokens are the nodes of the standard library's syntax trees, a tree a module. Nothing is learnt: a node "
-        "is described by its kind and the kinds of the three nodes above it, hashed; its value is the name that "
+        "<p>The tokens are the nodes of the standard library's syntax trees, a tree a module. Nothing is learnt: a "
+        "node is described by its kind and the kinds of the three nodes above it, hashed; its value is the name that "
         f"stands there. Every name ({int(named.sum()):,} of {len(nodes):,} nodes) asks which name stands in its place "
         "and looks at all others, not at itself: names near in the tree belong to the same expression, function, class."
         "</p>"

@@ -48,6 +48,20 @@ def tree_product(sweep: Sweep, E: Array, X: Array) -> Array:
     return arrays.cast_precision(Y, arrays.precision(X))
 
 
+def tree_hadamard(sweep: Sweep, E: Array, F: Array, G: Array, X: Array) -> Array:
+    """(M * F G^T) X for the decay masks M of real factors E (..., n), none beyond 1, and real host arrays of one dtype.
+
+    F, G (..., n, r), X (..., n, k). O(n r k) operations, O(n (r + k)) memory.
+    """
+    from structmask.backends._numba.tree_hadamard import tree_hadamard as fused
+
+    batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), E.shape[:-1])
+    f, g = (np.swapaxes(np.take(flat(a, batch, 2), sweep.order, axis=1), 1, 2).astype(np.float64) for a in (F, G))
+    f, g = np.ascontiguousarray(f), np.ascontiguousarray(g)
+    Y = fused(sweep.order, sweep.up, sweep.roots, shared(E, batch, 1), f, g, flat(X, batch, 2))
+    return Y.reshape(*batch, *X.shape[-2:])
+
+
 def tree_sums(sweep: Sweep, E: Array, X: Array) -> tuple[Array, Array]:
     """S and R (..., n, k), by position and in double precision, for X (..., n, k) in the caller's order.
 

@@ -6,17 +6,22 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.backends.tree_kernels import tree_product, tree_sums
+from structmask.backends.config import get_backend
+from structmask.backends.tree_kernels import tree_hadamard, tree_product, tree_sums
 from structmask.graphs.tree import Forest, as_forest, root_sums
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
+
+if TYPE_CHECKING:
+    from structmask.linalg.hadamard import Kind
+    from structmask.linalg.hadamard_methods import Sizes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,6 +83,26 @@ class TreeDecay(StructuredMatrix):
 
     def transpose(self) -> TreeDecay:
         return self
+
+    # --- masked attention -------------------------------------------------------------------------------------------
+
+    def _scans(self, kind: Kind) -> bool:
+        """Whether both sweeps can run for one feature after the other, without a product with the mask for each."""
+        if kind.home != "numpy" or not kind.real or self.dtype.kind == "c" or get_backend() == "numpy":
+            return False
+        return self._shrinks
+
+    @cached_property
+    def _shrinks(self) -> bool:
+        return bool((np.abs(self.edge_factors) <= 1).all())
+
+    def _scan(self, F: Array, G: Array, X: Array) -> Array:
+        F, G, X = map(self.forest.padded, (F, G, X))
+        return self.forest.shown(tree_hadamard(self.forest.sweep("numpy"), self.edge_factors, F, G, X))
+
+    def _scan_work(self, sizes: Sizes) -> Work:
+        wide = 8 * -(-(sizes.k + 1) // 8)
+        return Work(scan=14.0 * sizes.heads * self.forest.size * sizes.r * wide, calls=2)
 
     # --- gradient ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +170,7 @@ class TreeDecay(StructuredMatrix):
 
     @property
     def _entry_bytes(self) -> float:
-        return 150.0
+        return 600.0
 
     def _work(self, columns: int) -> Work:
         heads, n = math.prod(self.shape[:-2]), self.forest.size

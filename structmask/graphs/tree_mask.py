@@ -138,7 +138,7 @@ class TreeFunction(StructuredMatrix):
 
     @property
     def _entry_bytes(self) -> float:
-        return 160.0
+        return 600.0
 
     def _work(self, columns: int) -> Work:
         if not runs_merges(np.empty(0)):

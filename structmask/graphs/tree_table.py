@@ -120,7 +120,7 @@ class TreeTable(StructuredMatrix):
 
     @property
     def _entry_bytes(self) -> float:
-        return 120.0
+        return 500.0
 
     def _work(self, columns: int) -> Work:
         tables = math.prod(self.shape[:-2]) * (2 if arrays.is_complex(self.values) else 1)
@@ -157,7 +157,7 @@ class TablePlan:
         pairs = counts.astype(float).prod(axis=1)
         points = self._lengths.sum(axis=1) + 1.0
         lists = m[:, 1] - m[:, 0] + m[:, 3] - m[:, 2]
-        long = pairs > 12 * points * np.log2(points + 1) + lists
+        long = pairs > 3 * points * np.log2(points + 1) + lists
         short = np.flatnonzero(~long & (pairs > 0))
         return short, np.flatnonzero(long), int(counts[short].max(initial=1)), float(pairs[short].sum())
 

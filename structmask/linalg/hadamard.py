@@ -242,7 +242,7 @@ def applicable(mask: StructuredMatrix, kind: Kind) -> tuple[str, ...]:
         extra = "low_rank"
     if isinstance(mask, Toeplitz) and kind.real and mask._circulant.has_kernel:
         extra = "fused"
-    if isinstance(mask, Stationary):
+    if isinstance(mask, Stationary) or (hasattr(mask, "_scans") and mask._scans(kind)):
         extra = "scan"
     return ("dense", "stream", *(() if extra is None else (extra,)), *parts.METHODS.get(type(mask), ()))
 

@@ -19,7 +19,6 @@ from structmask.backends.arrays import Array
 from structmask.linalg import state_scan
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import Bordered
-from structmask.linalg.causal import Causal
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Work
@@ -200,8 +199,14 @@ def fused(mask: Toeplitz, F: Array, G: Array, X: Array) -> Result:
 # --- what the mask's own structure allows -----------------------------------------------------------------------------
 
 
-def scan(mask: Causal | Stationary, F: Array, G: Array, X: Array) -> Result:
-    """Matrix products inside chunks, states r x k between them; local, hence accurate row by row."""
+def scan(mask: Any, F: Array, G: Array, X: Array) -> Result:
+    """Matrix products inside chunks, states r x k between them; local, hence accurate row by row.
+
+    A mask with a recurrence of its own (of a tree, say) has a method `_scan` for it.
+    """
+    if hasattr(mask, "_scan"):
+        Y = mask._scan(*arrays.as_same_kind(F, G, with_ones(X)))
+        return Y[..., :-1], Y[..., -1]
     if isinstance(mask, Stationary):
         return state_scan.hadamard(mask, F, G, X)
     decay, F, G, X = arrays.as_same_kind(mask.decays(X), F, G, X)
@@ -269,8 +274,11 @@ def fused_work(mask: Toeplitz, s: Sizes) -> Work:
     )
 
 
-def scan_work(mask: Causal | Stationary, s: Sizes) -> Work:
-    """Chunks of 64 rows; those of a state-space mask are chosen by their cost."""
+def scan_work(mask: Any, s: Sizes) -> Work:
+    """Chunks of 64 rows; those of a state-space mask are chosen by cost; a mask's own recurrence knows its own."""
+    if hasattr(mask, "_scan_work"):
+        work: Work = mask._scan_work(s)
+        return work
     if isinstance(mask, Stationary):
         return state_scan.hadamard_work(mask, s.heads, s.r, s.k)
     return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=1)

@@ -85,8 +85,10 @@ def test_transforms_agree_where_distributions_do():
 
 
 @pytest.mark.parametrize("backend", ["numpy", "auto"])
-@pytest.mark.parametrize("method", ["auto", "dense", "stream"])
+@pytest.mark.parametrize("method", ["auto", "dense", "stream", "scan"])
 def test_attention(method, backend, close):
+    if method == "scan" and backend == "numpy":
+        pytest.skip("a compiled kernel")
     n = 90
     parents, lengths = zoo.tree("forest", n), zoo.lengths("real", n)
     mask = tree_decay(as_forest(parents=parents, lengths=lengths), np.array([0.2, 1.5]))
