@@ -24,10 +24,12 @@ from structmask.backends import _standard, arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.buckets import Buckets
 from structmask.linalg.composite import Product, Scaled, Sum
 from structmask.linalg.elementary import Diagonal
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank
+from structmask.linalg.state_space import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 _ROOM = 1 / 16  # of a side: so much longer is the period, so that its two ends do not meet
@@ -79,7 +81,7 @@ class CirculantInverse:
             parts = self(xp.concat([xp.real(R), xp.imag(R)], axis=-1))
             return parts[..., :k] + 1j * parts[..., k:]
         if self._has_kernel and k > _FEW_COLUMNS:
-            return self.matrix._product(R)
+            return self.matrix._circulant.product(R)
         with kernels.transform_threads(R):
             return _standard.circulant_product(self._spectrum, R, self.grid, self.grid, self.lengths, real=self.real)
 
@@ -152,7 +154,7 @@ def circulant_symbol(a: StructuredMatrix, window: Window) -> Symbol | None:
     match a:
         case Toeplitz() if a.row_grid == a.column_grid and 0 not in a.shape:
             return Symbol(_sampled(a.offsets, a.row_grid, window), a.row_grid)
-        case Band():
+        case Band() | Buckets() | Stationary():
             return circulant_symbol(a.toeplitz, window)
         case Diagonal():
             return Symbol(arrays.namespace(a.d).sum(a.d, axis=-1) / max(1, a.shape[-1]), ())

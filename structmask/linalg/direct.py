@@ -83,8 +83,8 @@ def _closed_form(a: StructuredMatrix, solver: Solver) -> Block | None:
             return lambda R: _difference(a, R)
         case Hypercube():
             return _of_hypercube(a)
-        case Toeplitz():
-            return _of_circulant(a)
+        case Toeplitz() if (circulant := _of_circulant(a)) is not None:
+            return circulant
     inverse = _by_parts(a, lambda part: Inverse(part, solver))
     return None if inverse is None else inverse._product
 
@@ -99,6 +99,8 @@ def _by_parts(a: StructuredMatrix, inverse: Callable[[StructuredMatrix], Structu
             return Product(inverse(a.right), inverse(a.left))
         case Kronecker() if _are_square(a.factors):
             return Kronecker(tuple(map(inverse, a.factors)))
+        case Toeplitz(_simpler=Kronecker() as separable) if _are_square(separable.factors):
+            return _by_parts(separable, inverse)
         case BlockDiagonal() if _are_square(a.blocks):
             return BlockDiagonal(tuple(map(inverse, a.blocks)))
     return None

@@ -10,7 +10,6 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.circulant_preconditioner import WINDOWS, circulant_inverse
 from structmask.linalg.direct import divided
@@ -55,8 +54,8 @@ def _named(a: StructuredMatrix, name: str, *, hermitian: bool) -> Block:
     found = circulant_inverse(a, WINDOWS if name == "circulant" else (name,), hermitian=hermitian)
     if found is None:
         msg = (
-            f"{a!r} has no circulant near it: {name!r} takes Toeplitz and Band matrices and their sums, products and "
-            "Kronecker products, also with diagonal and low-rank matrices; choose 'auto'"
+            f"{a!r} has no circulant near it: {name!r} takes Toeplitz, Band and similar matrices and their sums, "
+            "products and Kronecker products, also with diagonal and low-rank matrices; choose 'auto'"
         )
         raise ValueError(msg)
     return found[0]
@@ -64,7 +63,7 @@ def _named(a: StructuredMatrix, name: str, *, hermitian: bool) -> Block:
 
 def _automatic(a: StructuredMatrix, *, hermitian: bool) -> Block:
     """A circulant unless the diagonal varies more than the spectrum of it, the diagonal where there is no circulant."""
-    d = a.diagonal() if a.has_entries and not isinstance(a, Toeplitz | Band) else None
+    d = a.diagonal() if a.has_entries and not isinstance(a, Toeplitz) else None
     found = circulant_inverse(a, WINDOWS, hermitian=hermitian)
     if found is not None and (d is None or _spread(d) <= found[1]):
         return found[0]

@@ -7,7 +7,21 @@ import pytest
 import scipy.fft
 import scipy.sparse
 
-from structmask import Band, Causal, Dense, Diagonal, LowRank, Sparse, Toeplitz, kron, kronecker_sum, solve, use_backend
+from structmask import (
+    Band,
+    Buckets,
+    Causal,
+    Dense,
+    Diagonal,
+    ExponentialSum,
+    LowRank,
+    Sparse,
+    Toeplitz,
+    kron,
+    kronecker_sum,
+    solve,
+    use_backend,
+)
 from structmask.linalg.circulant_preconditioner import WINDOWS, circulant_inverse, circulant_symbol, period
 from tests import naive
 from tests.cases import complex_, real
@@ -97,6 +111,17 @@ def test_circulants_follow_the_algebra(window, close):
     close(heads[1, 2], circulant_symbol(Toeplitz(batch.offsets[1, 0]), w).values + real(3, n)[2].mean())
 
 
+@pytest.mark.parametrize(
+    "a",
+    [Buckets([0.5, 3.0, 0.2], [0, 1], 9), ExponentialSum([1.0, 0.2], [0.5, 0.9], 9), Band(real(5), 9)],
+    ids=["buckets", "exponential_sum", "band"],
+)
+def test_structures_that_are_toeplitz_matrices_have_the_circulant_of_their_table(a, close):
+    for window in WINDOWS.values():
+        table = Toeplitz(np.r_[a.to_dense()[0, :0:-1], a.to_dense()[:, 0]])
+        close(circulant_symbol(a, window).values, circulant_symbol(table, window).values)
+
+
 def test_structures_without_a_circulant():
     n = 6
     a, sparse = Toeplitz(real(2 * n - 1)), Sparse(scipy.sparse.eye_array(n))
@@ -105,7 +130,7 @@ def test_structures_without_a_circulant():
         assert circulant_inverse(matrix, WINDOWS, hermitian=False) is None
     assert circulant_inverse(Diagonal(np.ones(n)), WINDOWS, hermitian=True) is None
     assert circulant_inverse(Toeplitz(np.zeros(2 * n - 1)), WINDOWS, hermitian=True) is None
-    with pytest.raises(ValueError, match="no circulant near it: 'chan' takes Toeplitz and Band matrices"):
+    with pytest.raises(ValueError, match="no circulant near it: 'chan' takes Toeplitz, Band"):
         solve(sparse, np.ones(n), preconditioner="chan")
 
 

@@ -50,6 +50,7 @@ CLOSED = {
     "scaled": Causal(N, decay=0.5) * 3.0,
     "product": Causal(N, decay=0.5) @ Diagonal(2 + real(N) / 10),
     "kronecker": kron(definite(20), Causal(7, decay=0.3), Dense(real(5, 5) + 5 * np.eye(5))),
+    "separable": Toeplitz.from_function(lambda i, j: 0.8 ** abs(i) * 0.6 ** abs(j), (28, 25)),
     "kronecker-large": kron(definite(600), Diagonal([1.0, 2.0])),
     "blocks": BlockDiagonal([definite(600), Dense(real(9, 9) + 5 * np.eye(9)), Diagonal(np.ones(91))]),
     "woodbury": Diagonal(2 + np.arange(N) % 3) + LOW,
