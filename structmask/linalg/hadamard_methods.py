@@ -16,12 +16,12 @@ import numpy as np
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
-from structmask.linalg import state_scan
+from structmask.linalg import chunk_basis, state_scan
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import Bordered
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.low_rank import LowRank
-from structmask.linalg.planning import Work
+from structmask.linalg.planning import Work, acting_backend
 from structmask.linalg.state_space import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
@@ -208,7 +208,8 @@ def scan(mask: Any, F: Array, G: Array, X: Array) -> Result:
         Y = mask._scan(*arrays.as_same_kind(F, G, with_ones(X)))
         return Y[..., :-1], Y[..., -1]
     if isinstance(mask, Stationary):
-        return state_scan.hadamard(mask, F, G, X)
+        compiled = kernels.numba_runs(F, G, X) and mask.dtype.kind != "c"
+        return chunk_basis.hadamard(mask, F, G, X) if compiled else state_scan.hadamard(mask, F, G, X)
     decay, F, G, X = arrays.as_same_kind(mask.decays(X), F, G, X)
     return kernels.causal_hadamard(F, G, X, decay, upper=mask.upper)
 
@@ -280,7 +281,9 @@ def scan_work(mask: Any, s: Sizes) -> Work:
         work: Work = mask._scan_work(s)
         return work
     if isinstance(mask, Stationary):
-        return state_scan.hadamard_work(mask, s.heads, s.r, s.k)
+        if acting_backend(mask._home) != "numba" or mask.dtype.kind == "c":
+            return state_scan.hadamard_work(mask, s.heads, s.r, s.k)
+        return chunk_basis.cheapest(mask, "float32", s.heads, s.r, s.k)[1]
     return Work(gemm=2.0 * s.heads * s.n * (64 * (s.r + s.k + 75) + 2 * s.r * s.k), calls=1)
 
 

@@ -16,7 +16,7 @@ from structmask import (
     masked_attention,
     use_backend,
 )
-from structmask.linalg import state_scan
+from structmask.linalg import chunk_basis, state_scan
 from structmask.linalg.hadamard import Kind, applicable, masked_product, masked_pullback
 from structmask.linalg.rounding import rounding_of
 from structmask.linalg.state_space import StateSpace as Class
@@ -145,6 +145,35 @@ def test_rows_are_accurate_however_small(sides, precision, backend):
     tolerance = 3e-6 if precision == "float32" else 1e-13
     np.testing.assert_allclose(Y, A @ X, rtol=tolerance)
     np.testing.assert_allclose(mass, A.sum(axis=1), rtol=tolerance)
+
+
+@pytest.mark.parametrize("sides", SIDES, ids=str)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("size", chunk_basis.CHUNKS)
+def test_directions_inside_a_chunk_say_what_the_states_say(size, precision, sides, monkeypatch, close):
+    """Slow decays share directions, fast ones keep theirs; a chunk of any size, a length that no chunk divides."""
+    monkeypatch.setattr(chunk_basis, "CHUNKS", (size,))
+    n, decays = 5 * size + 3, np.exp(-1 / np.array([[300.0, 400, 500, 600, 700, 800], [2, 3, 4, 5, 6, 7]]))
+    mask = ExponentialSum(abs(real(2, 6)), decays, n, **sides)
+    slow = ExponentialSum(mask.weights[0], mask.decays[0], n, **sides)
+    F, G, X = abs(real(2, n, 5)), abs(real(n, 5, seed=1)), real(n, 19, seed=2)
+    for M in (mask, slow):
+        A = M.to_dense() * (F @ G.T)
+        Y, mass = masked_product(M, *(a.astype(precision) for a in (F, G, X)), "scan")
+        close(Y, A @ X, scale=(A @ abs(X)).max())
+        close(mass, A.sum(axis=-1))
+    ranks = [chunk_basis.basis(M, size, precision).rank for M in (mask, slow)]
+    assert ranks[0] == 6 * sum(mask.sides)
+    assert ranks[1] <= (6 if precision == "float32" and size < 256 else 9) or sides
+
+
+def test_long_attention_in_single_precision_keeps_the_decay(close):
+    n = 20_000
+    mask, F, G, X = ExponentialSum([1.0, 0.5], [0.99999, 1.0], n), *(abs(real(n, 3, seed=s)) for s in range(3))
+    Y, mass = masked_product(mask, *(a.astype("f4") for a in (F, G, X)), "scan")
+    want, want_mass = masked_product(mask.toeplitz, F, G, X, "stream")
+    close(Y, want, tolerance=3e-6)
+    close(mass, want_mass, tolerance=3e-6)
 
 
 def test_causal_attention_does_not_see_the_future(close):

@@ -367,6 +367,18 @@ def add_transposed(A, a, stride, B, height, C, c, width, spacing, columns, count
 
 
 @njit(nogil=True, cache=True, forceinline=True)
+def multiply_transposed(A, a, stride, B, height, C, c, width, spacing, columns, count):
+    """ROWS rows of ``C = A.T @ B``; otherwise as `multiply`."""
+    W = 2 * lanes_of(A)
+    for q in range(0, columns, W):
+        place = c + q // W * spacing
+        if columns - q > W // 2:
+            _transposed_tile(A, a, stride, B, q * height, C, place, width, count, True)
+        else:
+            _narrow_transposed_tile(A, a, stride, B, q * height, C, place, width, count, True)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
 def multiply_masked(A, a, stride, B, height, M, m, S, width, sums, t, first, last, count):
     """ROWS rows of ``S = M * (A @ B)`` in the panels of columns ``first ... last``; ``sums`` grows by rows."""
     W = 2 * lanes_of(A)
