@@ -85,7 +85,7 @@ def test_the_cheaper_way_is_taken():
     assert rounding_of(short, 1e-7).is_local
     assert not long.is_scanned
     assert not rounding_of(long, 1e-7).is_local
-    assert explain(long, columns=8).seconds < explain(Toeplitz(np.ones(2**17 - 1)), columns=8).seconds * 1.01
+    assert explain(long, columns=8).seconds < explain(Toeplitz(real(2**17 - 1)), columns=8).seconds * 1.01
 
 
 # --- attention --------------------------------------------------------------------------------------------------------
