@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structmask as sm
-from demo import causal, grid, page, relative, report, tree
+from demo import causal, grid, page, relative, report, tree, walking
 from demo.section import Builder, Section
 
-SECTIONS: tuple[Builder, ...] = (causal, relative, grid, tree)
+SECTIONS: tuple[Builder, ...] = (causal, relative, grid, tree, walking)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(section: Section) -> None:
-    print(f"{section.title}\n{section.setting}\n{report.plain(section.rows)}\n", flush=True)
+    shown = f"{section.setting}\n{report.plain(section.rows)}" if section.rows else f"{section.summary}."
+    print(f"{section.title}\n{shown}\n", flush=True)
 
 
 def _progress(head: str) -> Callable[[str], None]:

@@ -69,6 +69,8 @@ structure, its products are exact, up to rounding, without them, in time close t
 
 
 def _fact(section: Section) -> str:
+    if not section.rows:
+        return f"<li><span>{escape(section.title)}: {escape(section.summary)}</span></li>"
     row = report.longest_compared(section.rows)
     return (
         f"<li><b>{report.times(row.ratio('dense'))}</b> as fast as dense, "
@@ -78,6 +80,9 @@ def _fact(section: Section) -> str:
 
 
 def _section(section: Section) -> str:
+    if not section.rows:
+        head = f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{section.body}'
+        return f'{head}<p class="note">{escape(section.summary)}.</p></section>'
     return (
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{section.body}'
         "<h3>Against the definition</h3><p "

@@ -16,13 +16,17 @@ from demo.measure import Row, Say
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the page: HTML that shows what happens, and measurements of one kind of mask."""
+    """A titled part of the page: HTML that shows what happens, and measurements of one kind of mask.
+
+    A section without masks has no rows, and one line that sums it up instead.
+    """
 
     name: str
     title: str
     body: str
     setting: str
     rows: tuple[Row, ...]
+    summary: str = ""
 
 
 class Builder(Protocol):

@@ -9,7 +9,7 @@ from structmask.backends._numba.conjugate_gradients import conjugate_gradients
 
 
 def draw():
-    side = 150
+    side = 100
     path = scipy.sparse.diags_array([np.ones(side - 1), np.ones(side - 1)], offsets=[-1, 1])
     one = scipy.sparse.eye_array(side)
     W = scipy.sparse.csr_array(scipy.sparse.kron(path, one) + scipy.sparse.kron(one, path))
@@ -29,7 +29,7 @@ def draw():
     figure, ax = plt.subplots(figsize=(4.6, 3.2))
     for name, start in (("diagonal", np.zeros_like(b)), ("random elimination", x[order])):
         b_, S, P = ways[name]
-        steps = np.arange(0, 400 if name == "diagonal" else 75, 3)
+        steps = np.arange(0, 400 if name == "diagonal" else 75, 5)
         sizes = [conjugate_gradients(S, P, b_, start.copy(), 1 / b_, 1e-300, int(k), np.inf)[1] for k in steps]
         ax.semilogy(steps + (0 if name == "diagonal" else 40), sizes, label=name)
     ax.axhline(1e-10, color="#808080", linewidth=0.8, linestyle=":")

@@ -8,7 +8,7 @@ from structmask.graphs import uniformisation
 
 
 def draw():
-    n, tol = 300, 1e-10
+    n, tol = 30, 1e-10
     process = MarkovProcess(np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1))
     P, q = uniformisation.uniformised(process._A)
     start, times = np.eye(n)[:, :1], np.geomspace(3, 3e5, 11)

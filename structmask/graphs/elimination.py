@@ -24,7 +24,7 @@ from structmask.backends.arrays import Array
 
 _KEPT = 1.0  # share of what an incomplete elimination drops that stays in its pivots
 _FILL = 10  # times the pattern of the steps, that the pattern of a complete factor may be
-_LEAST = 1_000_000  # numbers that it may have in any case
+_LEAST, _SMALL = 1_000_000, 1500  # numbers that it may have in any case, for so few states
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def complete_factor(A: Any, leak: Array, operations: float = 3e9) -> Factor | No
     from structmask.backends._numba.ordering import minimum_degree
 
     pattern = _symmetric_pattern(A)
-    limit = max(_LEAST, _FILL * (pattern.nnz + A.shape[0]))
+    limit = _FILL * (pattern.nnz + A.shape[0]) + (_LEAST if A.shape[0] <= _SMALL else 0)
     order, indptr, later = minimum_degree(pattern.indptr, pattern.indices, limit)
     if order.size < A.shape[0] or float(np.square(np.diff(indptr), dtype=np.float64).sum()) > operations:
         return None

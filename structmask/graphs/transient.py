@@ -4,7 +4,7 @@
     complete    elimination by minimum degree, where it fills little (or the chain is small)
     dense       the same, rows at once
     grounded    reversible, few right-hand sides: conjugate gradients on the grounded Laplacian
-    gmres       everything else: with the diagonal for a while, then by a factor, complete or incomplete
+    directed    everything else: stabilised biconjugate gradients, with the diagonal for a while, then with a factor
 
 The eliminations subtract nothing (`elimination`), so that they need no check; what iterates is checked in the end.
 
@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
@@ -41,8 +42,11 @@ _DIRECT = 1500  # states up to which a factor is made whatever is asked
 _DENSE = 0.2, 1500  # share of entries from which, and states up to which, the factor is dense
 _COLUMNS = 3  # right-hand sides from which a factor pays
 _SMALLEST = 1e-100  # of a reversing measure: beyond, the symmetric form is not a form to compute in
-_ROUNDS = 4
-_TRIAL, _STEPS = 100, 5000  # iterations of GMRES with Jacobi's preconditioner at first, and in all
+_ROUNDS = 30
+_TRIAL, _STEPS = 25, 1000  # steps with the diagonal as preconditioner at first, and of any way in all
+_RESTARTS = 4
+_STALLED = 0.9  # of a residual: what a round has to improve on
+_PROMISING = 1e-3  # residual after the first round with which to go on
 
 
 class TransientSystem:
@@ -69,7 +73,7 @@ class TransientSystem:
             return "dense"
         if factor is not None:
             return "forest" if self._forest is not None else "complete"
-        return "grounded" if self.measure is not None else "gmres"
+        return "grounded" if self.measure is not None else "directed"
 
     def solve(self, B: Array, *, transposed: bool = False, tol: float = 1e-10) -> Array:
         """X (n, k), non-negative where B (n, k) is.
@@ -82,7 +86,7 @@ class TransientSystem:
             return factor.solve(B, transposed=transposed)
         weights = _weights(B)
         if self.measure is None:
-            X = self._by_gmres(B, weights, tol, transposed=transposed)
+            X = self._by_directed(B, weights, tol, transposed=transposed)
         else:
             X = self._by_gradients(B, weights, tol, transposed=transposed)
         self._warn_if_missed(B, X, weights, tol, transposed=transposed)
@@ -154,36 +158,58 @@ class TransientSystem:
             return self._complete.solve(B, transposed=transposed)
         return m * X if transposed else X
 
-    def _by_gmres(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        """Jacobi's preconditioner for a while; then a factor, however dear, or an incomplete one."""
-        diagonal = self.diagonal[:, None]
-        is_reference = get_backend() == "numpy"
-        trial = _STEPS if is_reference else _TRIAL
-        X, is_done = self._rounds(B, weights, lambda Y: Y / diagonal, tol, trial, transposed=transposed)
-        if is_done or is_reference:
+    def _by_directed(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
+        """With the diagonal as preconditioner where that is quick; else by a factor, complete or incomplete."""
+        if get_backend() == "numpy":
+            return self._by_gmres(B, weights, tol, transposed=transposed)
+        n = self.size
+        nothing = np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0)
+        jacobi, X = (*nothing, self.diagonal), np.zeros_like(B)
+        size = self._stabilized(jacobi, B, X, weights, tol, _TRIAL, transposed=transposed)
+        if tol < size <= _PROMISING:
+            size = self._stabilized(jacobi, B, X, weights, tol, _STEPS, transposed=transposed)
+        if size <= tol:
             return X
         if self._complete is not None:
             return self._complete.solve(B, transposed=transposed)
-        factor = incomplete_factor(self.A, self.leak)
-        precondition = functools.partial(factor.solve, transposed=transposed)
-        return self._rounds(B, weights, precondition, tol, _STEPS, transposed=transposed)[0]
+        factor, X = incomplete_factor(self.A, self.leak), np.zeros((n, B.shape[1]))
+        lower, upper = (factor.upper, factor.lower) if transposed else (factor.lower, factor.upper)
+        parts = factor.indptr, factor.pattern, lower, upper, factor.pivots
+        o = factor.order
+        X[o] = self._ordered(parts, o, B[o], weights[o], tol, transposed=transposed)
+        return X
 
-    def _rounds(
-        self, B: Array, weights: Array, P: krylov.Block, tol: float, limit: int, *, transposed: bool
-    ) -> tuple[Array, bool]:
-        """GMRES until the residual is small enough in every row, its own criterion being a norm; and whether it is."""
-        A = functools.partial(self._product, transposed=transposed)
-        scale, X, R, reach, watch = krylov.norms(B), np.zeros_like(B), B, tol, krylov.Watch(None, limit)
+    def _by_gmres(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
+        """The plain reference: GMRES, started anew until every row is right or nothing moves."""
+        d, A = self.diagonal[:, None], functools.partial(self._product, transposed=transposed)
+        scale, reach, R, X = krylov.norms(B), tol, B, np.zeros_like(B)
         scale[scale == 0] = 1
         for _ in range(_ROUNDS):
-            X = X + krylov.generalized_minimal_residuals(A, P, R, scale, reach, watch)
+            before = float(krylov.norms(R).max())
+            watch = krylov.Watch(None, _STEPS)
+            X = X + krylov.generalized_minimal_residuals(A, lambda Y: Y / d, R, scale, reach, watch)
             R = B - A(X)
-            if (np.abs(R) * weights).max() <= tol:
-                return X, True
-            if watch.is_over:
+            if (np.abs(R) * weights).max() <= tol or reach < tol / 100:
                 break
-            reach = max(0.1 * reach, 1e-15)
-        return X, False
+            if float(krylov.norms(R).max()) > _STALLED * before:  # its own criterion, a norm, is met
+                reach /= 10
+        return X
+
+    def _stabilized(
+        self, factor: Any, B: Array, X: Array, weights: Array, tol: float, limit: int, *, transposed: bool
+    ) -> float:
+        """Improve the columns of X; the largest residual, row by row."""
+        return _columns_stabilized(self._matrix(transposed=transposed), factor, B, X, weights, tol, limit)
+
+    def _ordered(self, factor: Any, order: Array, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
+        """The solution with everything in the order of a factor."""
+        matrix, X = self._matrix(transposed=transposed)[order][:, order], np.zeros_like(B)
+        _columns_stabilized(matrix, factor, B, X, weights, tol, _STEPS)
+        return X
+
+    def _matrix(self, *, transposed: bool) -> Any:
+        M = scipy.sparse.csr_array(scipy.sparse.diags_array(self.diagonal) - self.A)
+        return M.T.tocsr() if transposed else M
 
     @cached_property
     def diagonal(self) -> Array:
@@ -208,6 +234,21 @@ class TransientSystem:
                 f"({self.method(B.shape[1])}): the chain is close to reducible; raise tol, or cut the rare steps"
             )
             warnings.warn(msg, ConvergenceWarning, stacklevel=5)
+
+
+def _columns_stabilized(matrix: Any, factor: Any, B: Array, X: Array, weights: Array, tol: float, limit: int) -> float:
+    from structmask.backends._numba.stabilized import stabilized
+
+    parts, worst = (matrix.indptr, matrix.indices, matrix.data), 0.0
+    for c in range(B.shape[1]):
+        b, x, weight = (np.ascontiguousarray(part[:, c]) for part in (B, X, weights))
+        for _ in range(_RESTARTS):  # the recurrence drifts: the true residual is where the next round starts
+            steps, _ = stabilized(parts, factor, b, x, weight, tol, limit)
+            if steps in (0, limit):
+                break
+        _, size = stabilized(parts, factor, b, x, weight, tol, 0)
+        X[:, c], worst = x, max(worst, size)
+    return worst
 
 
 def _weights(B: Array) -> Array:
