@@ -71,7 +71,7 @@ def resistances(A: Any, measure: Array, pairs: Array, component: Array, tol: flo
 def kemeny_exact(A: Any, p: Array, tol: float) -> float:
     """sum_j p_j E_i[T_j], T_j = 0 at once for i = j; A irreducible."""
     system, h, f = _grounded(A, p, tol)
-    return float(system.inverse_diagonal().sum() - p[f] @ h) if f.size else 0.0
+    return float(system.inverse_diagonal(tol).sum() - p[f] @ h) if f.size else 0.0
 
 
 def kemeny_estimate(A: Any, p: Array, samples: int, rng: np.random.Generator, tol: float) -> Estimate:

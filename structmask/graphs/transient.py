@@ -92,7 +92,7 @@ class TransientSystem:
         self._warn_if_missed(B, X, weights, tol, transposed=transposed)
         return np.where((B >= 0).all(axis=0), np.maximum(X, 0), X)
 
-    def inverse_diagonal(self) -> Array:
+    def inverse_diagonal(self, tol: float = 1e-10) -> Array:
         """The diagonal of the inverse: from a factor, otherwise by n right-hand sides in blocks."""
         if (factor := self.factor(self.size)) is not None:
             return factor.inverse_diagonal()
@@ -101,7 +101,7 @@ class TransientSystem:
             index = np.arange(first, min(first + 16, self.size))
             B = np.zeros((self.size, index.size))
             B[index, np.arange(index.size)] = 1
-            parts.append(self.solve(B)[index, np.arange(index.size)])
+            parts.append(self.solve(B, tol=tol)[index, np.arange(index.size)])
         return np.concatenate(parts)
 
     # --- factors ----------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ class Visits(StructuredMatrix):
         if self._system is None:
             d[self._states] = np.diagonal(self._general.solve(np.eye(self._states.size)))
         elif self._states.size:
-            d[self._states] = self._system.inverse_diagonal()
+            d[self._states] = self._system.inverse_diagonal(self.accuracy.tol)
         return d
 
     # --- what is known of it ----------------------------------------------------------------------------------------
