@@ -25,6 +25,7 @@ NAMES = (
     "trees",
     "markov",
     "planner",
+    "walks",
     "gpu",
 )
 
