@@ -151,14 +151,15 @@ def _spread(w: tuple[Array, ...], group: Array, plan: Plan) -> tuple[Array, ...]
 def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> tuple[Array, Array, Array]:
     """CSR arrays of F (n, n): means over the walks from i of sum_l modulation_l load_l at the l-th node.
 
-    The load starts at one and is multiplied by gain (n,) of every node that is left.
+    The load starts at one and is multiplied by gain (n,) of every node that is left; it stays one without gains (0,).
     """
     n, step = steps.n, max(1, _BLOCK // (plan.walks * plan.length))
     counts, indices, values = [np.zeros(1, np.int64)], [], []
     for a, b in blocks(n, step):
         nodes = random_walks(steps, np.arange(a, b), plan, a * plan.walks)
         loads = np.ones(nodes.shape)
-        np.cumprod(gain[nodes[:, :-1]], axis=1, out=loads[:, 1:])
+        if gain.size:
+            np.cumprod(gain[nodes[:, :-1]], axis=1, out=loads[:, 1:])
         shape = (b - a, plan.walks, plan.length)
         node, load = (np.swapaxes(x.reshape(shape), 1, 2) for x in (nodes, loads * modulation))
         keys = (np.arange(b - a)[:, None, None] * n + node)[node >= 0]

@@ -44,7 +44,7 @@ def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> t
     """CSR arrays (indptr, indices, data) of means over the walks from every node, in double precision.
 
     F_iv is the mean of sum_l modulation_l load_l over the visits l of v; the load is multiplied by gain (n,) of every
-    node that is left.
+    node that is left, and stays one without gains (0,).
     """
     gain, modulation = np.asarray(gain, dtype=np.float64), np.asarray(modulation, dtype=np.float64)
     if not _compiled():

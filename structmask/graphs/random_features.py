@@ -21,7 +21,7 @@ from structmask.backends.arrays import Array
 from structmask.backends.walk_kernels import WORD
 from structmask.graphs.adjacency import is_symmetric
 from structmask.graphs.walk_series import WalkSeries
-from structmask.graphs.walks import check_count, check_stop, sampled_features, walk_plan, walkable
+from structmask.graphs.walks import check_count, check_stop, in_precision, sampled_features, walk_plan, walkable
 from structmask.linalg.low_rank import LowRank
 
 _NEGLIGIBLE, _ACCURATE = (factor * arrays.unit_roundoff("float64") for factor in (64, 1 << 16))
@@ -182,4 +182,4 @@ def spectral_radius_bound(W: Any) -> float:
 
 def _features(W: Any, f: Array, survival: float, plan: Any) -> Any:
     degrees = np.asarray(W.sum(axis=1, dtype=np.float64))
-    return sampled_features(W, degrees / survival, f, plan).astype(W.dtype)
+    return in_precision(sampled_features(W, degrees / survival, f, plan), W)

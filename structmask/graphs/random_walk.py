@@ -21,7 +21,15 @@ import numpy as np
 
 from structmask.backends import arrays, walk_kernels
 from structmask.backends.arrays import Array
-from structmask.graphs.walks import check_count, check_stop, sampled_features, transition, walk_plan, walkable
+from structmask.graphs.walks import (
+    check_count,
+    check_stop,
+    in_precision,
+    sampled_features,
+    transition,
+    walk_plan,
+    walkable,
+)
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal
 from structmask.linalg.elementary import Sparse
@@ -265,11 +273,11 @@ def _kernel(graph: Any, options: _Options, rng: np.random.Generator) -> Structur
         c = ((options.discount * (1 - options.stop)) ** powers).astype(W.dtype)
         return RandomWalkKernel(PowerSeries(Sparse(transition(W)), c), float(options.alpha))
     plan = walk_plan(options.length, options.walks, options.stop, rng, repelling=options.repelling)
-    F = sampled_features(W, np.ones(W.shape[0]), float(options.discount) ** powers, plan)
+    F = sampled_features(W, np.ones(0), float(options.discount) ** powers, plan)
     if options.alpha:
-        squares = np.asarray(F.multiply(F).sum(axis=1))  # at least one: every walk visits its start
+        squares = np.add.reduceat(F.data**2, F.indptr[:-1]) if F.nnz else np.ones(0)  # no row is empty
         F.data *= np.repeat(squares ** (-options.alpha / 2), np.diff(F.indptr))
-    F = F.astype(W.dtype)
+    F = in_precision(F, W)
     return LowRank(F, F)
 
 

@@ -49,6 +49,11 @@ def sampled_features(W: Any, gain: Array, modulation: Array, plan: walk_kernels.
     return F
 
 
+def in_precision(F: Any, W: Any) -> Any:
+    """Sampled features in the precision of the weights."""
+    return F if F.dtype == W.dtype else F.astype(W.dtype)
+
+
 def check_count(value: Any, name: str, what: str) -> int:
     """An integer of at least one."""
     count = operator.index(value)

@@ -93,7 +93,7 @@ def _stop(nodes, words, alive, stop, repelling):
             nodes[r] = -1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")  # a call would count references to its arrays, at many times its cost
 def _edge(indptr, threshold, alias, v, high, low, coin):
     """Position of the edge from v that words choose."""
     degree = np.uint64(indptr[v + 1] - indptr[v])
@@ -180,19 +180,23 @@ _paths_serial = njit(nogil=True, cache=True)(_paths)
 
 @njit(nogil=True, cache=True)
 def _load(step, modulation, gain, before, nodes, loads, visited, total, seen, count):
-    """Add what the walks carry to the nodes they are at; returns how many nodes were seen so far."""
+    """Add what the walks carry to the nodes they are at; returns how many nodes were seen so far.
+
+    Without gains (an empty array) every load is one.
+    """
     for r in range(nodes.size):
         v = nodes[r]
         if v < 0:
             continue
-        if step > 0:
-            loads[r] *= gain[before[r]]
+        if gain.size:
+            if step > 0:
+                loads[r] *= gain[before[r]]
+            before[r] = v
         if seen[v] == 0:
             seen[v] = 1
             visited[count] = v
             count += 1
         total[v] += loads[r] * modulation[step]
-        before[r] = v
     return count
 
 
