@@ -13,7 +13,7 @@ from structmask.linalg.elementary import Sparse
 
 
 def hop_mask(graph: Any, hops: int = 1, /) -> Sparse:
-    """Ones where j can be reached from i by at most `hops` edges, the node itself included.
+    """Mask of ones where j can be reached from i by at most `hops` edges, the node itself included.
 
     Parameters
     ----------

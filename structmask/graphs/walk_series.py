@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ _ROUNDOFF = arrays.unit_roundoff("float64")
 _LONGEST = 1 << 16
 
 
-class WalkSeries(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class WalkSeries:
     """A power series in the adjacency matrix and its square root.
 
     Parameters
@@ -56,7 +58,8 @@ def heat(time: float, /) -> WalkSeries:
 def regularized(strength: float, /) -> WalkSeries:
     """Regularised Laplacian (I + strength L)^-1: a_l = r^l / (1 + strength), r = strength / (1 + strength)."""
     _check_positive(strength, "strength")
-    return WalkSeries(*(_binomial(1 + 1 / strength, -nu, strength**-nu) for nu in (1.0, 0.5)))
+    shift = 1 + 1 / strength
+    return WalkSeries(_binomial(shift, -1, strength**-1), _binomial(shift, -0.5, strength**-0.5))
 
 
 def matern(nu: float, kappa: float, /) -> WalkSeries:
