@@ -574,6 +574,19 @@ case(
     lambda a: tree_decay(P_FOREST, factors=a(complex_(12) / 2)),
     naive.tree_decay(P, complex_(12) / 2),
 )
+for n in (1, 60):
+    P, w, x = random_forest(n), abs(real(n)), real(3)
+    case(
+        f"tree_decay-polynomial-{n}",
+        lambda a, P=P, w=w, x=x: tree_decay(as_forest(parents=P, lengths=w), 0.75, polynomial=a(x)),
+        naive.tree_mask(P, w, lambda d, x=x: np.polyval(x[::-1], d) * np.exp(-0.75 * d)),
+    )
+P, w = random_forest(12, trees=3), abs(real(12))
+case(
+    "tree_decay-polynomial-complex",
+    lambda a, P=P, w=w: tree_decay(as_forest(parents=P, lengths=w), 0.25 + 1j, polynomial=a(complex_(2))),
+    naive.tree_mask(P, w, lambda d: np.polyval(complex_(2)[::-1], d) * np.exp(-(0.25 + 1j) * d)),
+)
 case(
     "hadamard-tree_decay",
     lambda a: tree_decay(P_FOREST, a(np.array(0.5))) * LowRank(a(real(12, 2)), a(real(12, 2, seed=1))),

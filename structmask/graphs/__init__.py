@@ -20,6 +20,7 @@ from structmask.graphs.tree import Forest, NotATreeError, as_forest
 from structmask.graphs.tree_decay import TreeDecay, tree_decay
 from structmask.graphs.tree_mask import TreeFunction, tree_mask
 from structmask.graphs.tree_metric import distortion, tree_metric
+from structmask.graphs.tree_polynomial import TreePolynomial
 from structmask.graphs.tree_table import TreeTable
 from structmask.graphs.visits import Visits
 
@@ -32,6 +33,7 @@ __all__ = [
     "SpectralFilter",
     "TreeDecay",
     "TreeFunction",
+    "TreePolynomial",
     "TreeTable",
     "Visits",
     "as_adjacency",

@@ -15,6 +15,7 @@ from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.backends.tree_kernels import tree_hadamard, tree_product, tree_sums
 from structmask.graphs.tree import Forest, as_forest, root_sums
+from structmask.graphs.tree_polynomial import TreePolynomial
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
@@ -186,7 +187,9 @@ def _same(a: Array) -> Array:
     return a
 
 
-def tree_decay(tree: Any, /, rate: Any = None, *, factors: Any = None) -> TreeDecay:
+def tree_decay(
+    tree: Any, /, rate: Any = None, *, factors: Any = None, polynomial: Any = None
+) -> TreeDecay | TreePolynomial:
     """Decay mask of a tree or forest: exp(-rate dist(i, j)), or the product of one factor an edge.
 
     Parameters
@@ -200,11 +203,13 @@ def tree_decay(tree: Any, /, rate: Any = None, *, factors: Any = None) -> TreeDe
     factors : array (..., n), optional
         In place of a rate: the factor of the edge from each node to its parent. Laplace transforms of random lengths
         (`random_lengths`) give the expected mask.
+    polynomial : array (Q,), optional
+        Coefficients of a polynomial in the distance, the constant first, that multiplies exp(-rate dist).
 
     Returns
     -------
-    TreeDecay
-        The mask, 1 on the diagonal and 0 between trees. A product costs O(n) a column, whatever the depth.
+    TreeDecay or TreePolynomial
+        The mask, 0 between trees. A product costs O(n) a column, or O(n Q^2) with a polynomial, whatever the depth.
 
     Examples
     --------
@@ -225,6 +230,11 @@ def tree_decay(tree: Any, /, rate: Any = None, *, factors: Any = None) -> TreeDe
         msg = "tree_decay takes a rate or factors=, one of them"
         raise TypeError(msg)
     forest = as_forest(tree)
+    if polynomial is not None:
+        if rate is None:
+            msg = "a polynomial goes with a rate, not with factors"
+            raise TypeError(msg)
+        return TreePolynomial(forest, polynomial, rate)
     if factors is not None:
         factors = arrays.as_array(factors, "tree_decay(factors)")
         if factors.ndim < 1 or factors.shape[-1] != forest.size:

@@ -52,6 +52,23 @@ def test_rows_of_small_entries_keep_their_digits():
     np.testing.assert_allclose(M @ X, M.to_dense() @ X, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_polynomials_times_exponentials(kind, close):
+    c = np.array([0.0, 2.0, -1.0, 0.25])
+    for n in (1, 2, 300):
+        parents, lengths = zoo.tree(kind, n), zoo.lengths("real", n)
+        forest, D, X = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths), real(n, 11)
+        finite = np.isfinite(D)
+        d = np.where(finite, D, 0.0)
+        for rate in (0.9, 0.0, -0.05, 0.4 + 1j):
+            want = np.where(finite, np.polyval(c[::-1], d) * np.exp(-rate * d), 0)
+            M = tree_decay(forest, rate, polynomial=c)
+            close(M @ X, want @ X, scale=(abs(want) @ abs(X)).max())
+            close(M.to_dense(), want)
+    with use_backend("numpy"):
+        close(tree_decay(forest, 0.9, polynomial=c) @ X, tree_decay(forest, 0.9, polynomial=c).to_dense() @ X)
+
+
 def test_two_complex_rates_make_a_wave(close):
     parents, lengths = zoo.tree("deep", 60), zoo.lengths("real", 60)
     forest, D, X = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths), real(60, 2)
@@ -115,6 +132,9 @@ def test_explain_knows_the_mask():
         (lambda f: tree_decay(f, factors=np.ones(2)), ValueError, "shape"),
         (lambda f: tree_decay(f, factors=np.float64(1)), ValueError, "shape"),
         (lambda f: tree_decay(f, "fast"), TypeError, "dtype"),
+        (lambda f: tree_decay(f, factors=np.ones(3), polynomial=[1.0]), TypeError, "goes with a rate"),
+        (lambda f: tree_decay(f, np.ones(2), polynomial=[1.0]), TypeError, "one rate"),
+        (lambda f: tree_decay(f, 1.0, polynomial=[]), ValueError, "Q >= 1"),
     ],
 )
 def test_bad_arguments_are_refused(call, error, message):

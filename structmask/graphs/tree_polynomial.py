@@ -1,0 +1,126 @@
+"""Polynomials times exponentials of the distance in a tree: derivatives of decay masks, in the same two sweeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import factorial
+
+from structmask.backends import arrays
+from structmask.backends.arrays import Array
+from structmask.graphs.tree import Forest
+from structmask.graphs.tree_table import both, by_rows, heads, put, real_view, runs_merges
+from structmask.linalg.base import StructuredMatrix
+from structmask.linalg.generators import Gradients
+from structmask.linalg.planning import Work
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TreePolynomial(StructuredMatrix):
+    """M_ij = sum_q coefficients[q] d^q exp(-rate d), d = dist(i, j), and 0 between trees.
+
+    `tree_decay` makes it.
+
+    Parameters
+    ----------
+    forest : Forest
+        The trees.
+    coefficients : array (Q,)
+        Of the polynomial, the constant first; real.
+    rate : float
+        Decay a unit of length, at least 0.
+    """
+
+    forest: Forest
+    coefficients: Array
+    rate: float
+
+    def __post_init__(self) -> None:
+        coefficients = arrays.as_array(self.coefficients, "tree_decay(coefficients)")
+        object.__setattr__(self, "coefficients", coefficients)
+        rate = self.rate.item() if getattr(self.rate, "shape", None) == () else self.rate
+        if coefficients.ndim != 1 or not coefficients.shape[0]:
+            msg = f"a polynomial needs coefficients (Q,), Q >= 1, got shape {tuple(coefficients.shape)}"
+            raise ValueError(msg)
+        if not isinstance(rate, int | float | complex):
+            msg = f"a polynomial times an exponential needs one rate, got {type(rate).__name__}; add masks for several"
+            raise TypeError(msg)
+        object.__setattr__(self, "rate", rate if isinstance(rate, complex) else float(rate))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.forest.visible, self.forest.visible)
+
+    def transpose(self) -> TreePolynomial:
+        return self
+
+    @property
+    def _sweeps(self) -> bool:
+        """Whether the kernel of power series applies: real factors that do not grow."""
+        return not isinstance(self.rate, complex) and self.rate >= 0
+
+    def _matmat(self, X: Array) -> Array:
+        if not (runs_merges(X) and self._sweeps):
+            return by_rows(self, X)
+        parts = [self._moments(part[:, None] * self._factorials, X)[0] for part in both(self.coefficients)]
+        Y = parts[0] if not arrays.is_complex(self.coefficients) else parts[0] + 1j * parts[1]
+        return Y.astype(np.result_type(Y, X), copy=False)
+
+    @property
+    def _factorials(self) -> Array:
+        return factorial(np.arange(self.coefficients.shape[0]))[:, None]
+
+    def _moments(self, weights: Array, X: Array) -> list[Array]:
+        """Combinations of D_q X / q!, with D_q of entries d^q exp(-rate d)."""
+        from structmask.backends._numba.tree_jets import tree_jets
+
+        forest, padded = self.forest, self.forest.padded(X)
+        found = [np.empty_like(padded) for _ in range(weights.shape[1])]
+        sweep, lengths = forest.sweep("numpy"), forest.lengths[forest.order]
+        e = np.exp(-self.rate * lengths)
+        for _, place, x in heads((), padded.shape[:-2], padded):
+            columns = real_view(x)
+            Y = tree_jets(sweep.order, sweep.up, sweep.roots, e, lengths, weights, columns[None])
+            for target, part in zip(found, Y[0], strict=True):
+                put(target, place, part.view(x.dtype))
+        return [forest.shown(Y) for Y in found]
+
+    def _pullback(self, G: Array, X: Array) -> Gradients:
+        """<G, D_q X> for the coefficients, and -sum_q c_q <G, D_(q+1) X> for the rate."""
+        xp, Q = arrays.namespace(X), int(self.coefficients.shape[0])
+        if runs_merges(X) and self._sweeps:
+            products = self._moments(np.diag(factorial(np.arange(Q + 1))), X)
+        else:
+            unit = [np.eye(q + 1, dtype=arrays.dtype_name(self.coefficients))[q] for q in range(Q + 1)]
+            move = [arrays.move(c, arrays.home(X)) for c in unit]
+            products = [by_rows(TreePolynomial(self.forest, c, self.rate), X) for c in move]
+        inner = xp.stack([xp.sum(G * (xp.conj(Y) if arrays.is_complex(Y) else Y)) for Y in products])
+        c = self.coefficients
+        rate = -xp.sum((xp.conj(c) if arrays.is_complex(c) else c) * inner[1:])
+        real = [xp.real(a) if arrays.is_complex(a) else a for a in (inner[:-1], rate)]
+        d_c = inner[:-1] if arrays.is_complex(c) else real[0]
+        d_rate = rate if isinstance(self.rate, complex) else real[1]
+        return {"coefficients": arrays.cast(d_c, arrays.dtype_name(c)), "rate": d_rate}
+
+    def _at(self, i: Array, j: Array) -> Array:
+        xp = arrays.namespace(i)
+        i, j = xp.broadcast_arrays(i, j)
+        distances = self.forest.distances(i, j)
+        inside = xp.isfinite(distances)
+        d = xp.where(inside, distances, xp.zeros_like(distances))
+        value = xp.zeros_like(d)
+        for q in range(int(self.coefficients.shape[0]) - 1, -1, -1):
+            value = value * d + self.coefficients[q]
+        value = value * xp.exp(-self.rate * d)
+        return xp.where(inside, value, xp.zeros_like(value))
+
+    @property
+    def _entry_bytes(self) -> float:
+        return 600.0
+
+    def _work(self, columns: int) -> Work:
+        n, m = self.forest.size, int(self.coefficients.shape[0])
+        if not (runs_merges(np.empty(0)) and self._sweeps):
+            return Work(gemm=2.0 * n * n * columns, calls=1)
+        return Work(scan=3.0 * n * m * (m + 1) * 8 * -(-columns // 8), calls=1)
