@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import factorial
@@ -39,7 +40,8 @@ class TreePolynomial(StructuredMatrix):
     def __post_init__(self) -> None:
         coefficients = arrays.as_array(self.coefficients, "tree_decay(coefficients)")
         object.__setattr__(self, "coefficients", coefficients)
-        rate = self.rate.item() if getattr(self.rate, "shape", None) == () else self.rate
+        given: Any = self.rate
+        rate = given.item() if getattr(given, "shape", None) == () else given
         if coefficients.ndim != 1 or not coefficients.shape[0]:
             msg = f"a polynomial needs coefficients (Q,), Q >= 1, got shape {tuple(coefficients.shape)}"
             raise ValueError(msg)
