@@ -27,6 +27,7 @@ from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.toeplitz import Toeplitz
+from structmask.linalg.toeplitz_forms import separable
 
 Block: TypeAlias = Callable[[Array], Array]
 Solver: TypeAlias = Callable[[StructuredMatrix, Array], Array]
@@ -99,8 +100,8 @@ def _by_parts(a: StructuredMatrix, inverse: Callable[[StructuredMatrix], Structu
             return Product(inverse(a.right), inverse(a.left))
         case Kronecker() if _are_square(a.factors):
             return Kronecker(tuple(map(inverse, a.factors)))
-        case Toeplitz(_simpler=Kronecker() as separable) if _are_square(separable.factors):
-            return _by_parts(separable, inverse)
+        case Toeplitz() if (factored_form := separable(a)) is not None:
+            return _by_parts(factored_form, inverse)
         case BlockDiagonal() if _are_square(a.blocks):
             return BlockDiagonal(tuple(map(inverse, a.blocks)))
     return None

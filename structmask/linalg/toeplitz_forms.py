@@ -39,6 +39,13 @@ def simpler(mask: Toeplitz) -> StructuredMatrix | None:
     return found if found is not None and _pays(found, mask) else None
 
 
+def separable(mask: Toeplitz) -> Kronecker | None:
+    """The Kronecker product of Toeplitz matrices that a mask of several levels is, or None; for tables on the host."""
+    if mask.levels == 1 or arrays.home(mask.offsets) != "numpy" or 0 in mask.shape:
+        return None
+    return _separable(mask, np.asarray(mask.offsets))
+
+
 def _pays(found: StructuredMatrix, mask: Toeplitz) -> bool:
     """Whether a product with many columns is expected to take less time than by transforms."""
     if isinstance(found, Band):  # it would come back to this table otherwise
