@@ -1,10 +1,10 @@
 """Masks of trees, float64: time of others / ours.
 
-`levels` is decay in level-by-level numpy, `copy` is X.copy() (below 1: how many copies a product costs is its inverse,
-the column `copies`). For general f the peer is a compiled loop over all pairs that knows the distances' two lists, one
-traversal a row, parallel over rows: it stands for published code as well, which loops in Python over the same pairs.
-`with set-up` counts the forest, the merge plan and the plan of f, made anew. The last rows give the time of a
-product at the larger size over that at the smaller: `growth`, beside n log^2 n.
+`levels` is decay in level-by-level numpy, `copy` is X.copy(), the floor: its ratio is below 1, and one over it is how
+many copies a product costs. For general f the peer is a compiled loop over all pairs, one traversal of the tree and one
+row of f a node, parallel over rows; it stands for published code as well, which meets the same pairs in Python.
+`with set-up` counts the forest, the merge plan and the plan of f, made anew, over a product alone. The last rows give
+the time of a product at the larger size over that at the smaller: `growth`, beside n log^2 n.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ SERIAL_SIZE = 20_000  # numbers in an operand that one thread does in less than 
 class Merges:
     """Lists of (node, distance), pairs of them, and small components left whole; nodes are places in preorder.
 
-    See {doc}`theory/tree_mask` for what is proved of it, and the kernel `merge_plan` for how it is made.
+    What is proved of it is on the theory page of `tree_mask`; the kernel `merge_plan` makes it.
     """
 
     order: Ints
