@@ -16,6 +16,7 @@ NAMES = (
     "block_toeplitz",
     "solve",
     "attention",
+    "states",
     "causal",
     "structures",
     "elementary",

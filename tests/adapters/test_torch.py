@@ -10,8 +10,10 @@ from structmask import (
     Causal,
     Dense,
     Diagonal,
+    ExponentialSum,
     LowRank,
     Sparse,
+    StateSpace,
     StructuredMatrix,
     Toeplitz,
     exp_features,
@@ -61,6 +63,10 @@ MASKS = {
     "causal-gates": lambda: Causal(N, decay=decays()),
     "causal-heads": lambda: Causal(N, decay=positive(2, N)),
     "causal-upper": lambda: Causal(N, decay=decays(), upper=True),
+    "exponential_sum": lambda: ExponentialSum(positive(2, 2), positive(2, seed=1) / 2, N),
+    "state_space": lambda: StateSpace(
+        positive(2, 2) / 3, positive(2), positive(2, seed=1), N, near=positive(2, seed=2)
+    ),
     "sum": lambda: Toeplitz(positive(2 * N - 1)) + Causal(N, decay=decays()),
     "multiple": lambda: 3 * Causal(N, decay=0.5),
     "hadamard": lambda: Toeplitz(positive(2 * N - 1)) * LowRank(positive(N, 2), positive(N, 2, seed=1)),
