@@ -331,7 +331,7 @@ class MarkovChain(Walk):
         return class_period(self.transition, states)
 
     def simulate(self, start: Any, steps: int, /, *, rng: Any = None) -> Array:
-        """States (..., steps + 1) of a walk from each of some starting states (...), itself the first.
+        """Path (..., steps + 1) of a walk from each of some starting states (...), itself the first.
 
         Parameters
         ----------
@@ -346,7 +346,7 @@ class MarkovChain(Walk):
     # --- first passage, by steps ------------------------------------------------------------------------------------
 
     def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = _TOL) -> Array:
-        """E[exp(-s T)] (..., n) of the number T of steps to the targets, for s >= 0 or an array of them."""
+        """Transform E[exp(-s T)] (..., n) of the number T of steps to the targets, for s >= 0 or an array of them."""
         way = self._passage(targets)
         return self._typed(over_rates(s, lambda one: way.transform(math.expm1(min(one, _FAR)), tol)))
 

@@ -103,7 +103,7 @@ class MarkovProcess(Walk):
         return PowerSeries(Sparse(P), occupation_weights(_time(time), q, _tolerance(tol)))
 
     def simulate(self, start: Any, steps: int, /, *, rng: Any = None) -> tuple[Array, Array]:
-        """States (..., steps + 1) and the times at which they are entered, for walks of so many jumps.
+        """Path (..., steps + 1) and the times at which its states are entered, for walks of so many jumps.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class MarkovProcess(Walk):
         return simulated_jumps(self._A, first, count, np.random.default_rng(rng))
 
     def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = _TOL) -> Array:
-        """E[exp(-s T)] (..., n) of the time T to the targets, for s >= 0 or an array of them."""
+        """Transform E[exp(-s T)] (..., n) of the time T to the targets, for s >= 0 or an array of them."""
         way = self._passage(targets)
         return self._typed(over_rates(s, lambda one: way.transform(one, tol)))
 
