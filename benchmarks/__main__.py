@@ -17,6 +17,7 @@ NAMES = (
     "solve",
     "attention",
     "states",
+    "grid_attention",
     "causal",
     "structures",
     "elementary",

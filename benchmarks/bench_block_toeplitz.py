@@ -16,7 +16,8 @@ from benchmarks.report import Row
 from benchmarks.settings import Settings
 from structmask import Toeplitz
 
-CASES = (((256, 256), 64), ((100, 180), 64), ((100, 180), 1), ((32, 32, 32), 16), ((17, 33, 40), 16))
+GRIDS = ((256, 256), (100, 180), (32, 32, 32), (17, 33, 40))
+CASES = (*((grid, k) for grid in GRIDS for k in (1, 3, 8, 16, 64)), ((100, 180), 512), ((17, 33, 40), 512))
 TINY = (((3, 5), 2), ((2, 3, 4), 1))
 
 

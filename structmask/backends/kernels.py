@@ -76,6 +76,16 @@ def walsh_hadamard(X: Array) -> Array:
     return transform(np.array(X, order="C").reshape(-1, *X.shape[-2:])).reshape(X.shape)
 
 
+def as_real(X: Array) -> Array:
+    """A complex host array (..., k) as a real one (..., 2k): real and imaginary parts side by side."""
+    return np.ascontiguousarray(X).view(X.real.dtype)
+
+
+def as_complex(X: Array) -> Array:
+    """The inverse of `as_real`."""
+    return np.ascontiguousarray(X).view(np.result_type(X.dtype, np.complex64))
+
+
 class Convolution:
     """Products with real Toeplitz tables (*batch, m_1 + n_1 - 1, ...) on the CPU; plan and spectra are made once."""
 

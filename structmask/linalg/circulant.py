@@ -16,6 +16,7 @@ from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import Rounding
 
+_COMPLEX_COLUMNS = 8  # from how many real columns on two products with real tables beat a complex transform
 _SAFETY = 4.0  # largest over typical rounding error of a transform, with room to spare
 
 
@@ -48,20 +49,42 @@ class Circulant:
 
     def product(self, X: Array) -> Array:
         """The Toeplitz matrix times X (..., n, k)."""
+        if self._kernel_takes(X):
+            return self._by_kernel(X)
         if self.real and arrays.is_complex(X):  # a real table acts on real and imaginary parts alike
             xp, k = arrays.namespace(X), X.shape[-1]
             parts = self.product(xp.concat([xp.real(X), xp.imag(X)], axis=-1))
             return parts[..., :k] + 1j * parts[..., k:]
-        if self.has_kernel and kernels.numba_runs(self.offsets, X) and not self._is_lone_column(X):
-            return self.kernel.product(X)
         xp, step = arrays.namespace(X), self._block(X)
         with kernels.transform_threads(X):
             blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
 
-    def _is_lone_column(self, X: Array) -> bool:
-        """Whether a library transform of one column beats lanes that are mostly empty."""
-        return math.prod(X.shape[:-2]) * X.shape[-1] == 1 and math.prod(self.lengths) > 1024
+    def _kernel_takes(self, X: Array) -> bool:
+        """Whether the kernel is the quicker one: lanes that are mostly empty lose to a library's transform."""
+        if not all(kernels.numba_runs(a, complex_=True) for a in (self.offsets, X)):
+            return False
+        columns = math.prod(X.shape[:-2]) * X.shape[-1] * (2 if arrays.is_complex(X) else 1)
+        if not self.real:
+            return bool(columns >= _COMPLEX_COLUMNS)
+        few = 1 if self.levels == 1 else 3 if arrays.precision(X) == "float32" else 2
+        return bool(columns > few) or math.prod(self.lengths) <= 1024
+
+    def _by_kernel(self, X: Array) -> Array:
+        """Real and imaginary parts of a table, and of columns, are real tables and columns."""
+        if not self.real:
+            real, imaginary = (part._by_kernel(X) for part in self._parts)
+            return real + 1j * imaginary
+        return (
+            kernels.as_complex(self._by_kernel(kernels.as_real(X))) if arrays.is_complex(X) else self.kernel.product(X)
+        )
+
+    @cached_property
+    def _parts(self) -> tuple[Circulant, Circulant]:
+        """The embeddings of the real and of the imaginary part."""
+        xp = arrays.namespace(self.offsets)
+        real, imaginary = (Circulant(part(self.offsets), self.rows, self.columns) for part in (xp.real, xp.imag))
+        return real, imaginary
 
     def _product(self, X: Array) -> Array:
         return _standard.circulant_product(
@@ -90,12 +113,18 @@ class Circulant:
         """What a product costs."""
         N = math.prod(self.lengths)
         heads = math.prod(self.batch) * (1 if self.real else 2)
-        flops = 5.0 * heads * N * math.log2(max(2, N)) * columns
+        flops = 5.0 * heads * N * math.log2(max(2, N)) * columns * self.pruned
         return (
             Work(fused=flops, calls=1)
             if self.has_kernel
             else Work(fft=flops, bytes=16.0 * heads * N * columns, calls=3)
         )
+
+    @property
+    def pruned(self) -> float:
+        """Share of the transforms of one axis that are left when zeros are never transformed."""
+        halves: int = 2**self.levels
+        return 2 * (halves - 1) / (self.levels * halves)
 
     @cached_property
     def norm(self) -> float:

@@ -270,9 +270,8 @@ def fused_work(mask: Toeplitz, s: Sizes) -> Work:
     """A transform for every feature and column, without passes over memory while it fits the cache."""
     N = float(math.prod(mask._circulant.kernel.lengths))
     beyond = 1 + max(0.0, math.log2(N) - 14) / 3.5
-    return Work(
-        fused=5 * s.heads * N * math.log2(N) * s.r * s.k * beyond, bytes=80.0 * s.heads * s.n * (s.r + s.k), calls=6
-    )
+    flops = 5 * N * math.log2(N) * mask._circulant.pruned
+    return Work(fused=s.heads * flops * s.r * s.k * beyond, bytes=80.0 * s.heads * s.n * (s.r + s.k), calls=6)
 
 
 def scan_work(mask: Any, s: Sizes) -> Work:

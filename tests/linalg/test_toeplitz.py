@@ -117,3 +117,36 @@ def test_pullback_sums_over_equal_offsets(table):
         unit[index] = 1
         want[index] = np.sum(naive.toeplitz(unit, levels, columns) * (G @ X.T))
     np.testing.assert_allclose(got, np.broadcast_to(want, offsets.shape), atol=1e-12 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("grid", [(40,), (5, 8)])
+@pytest.mark.parametrize("columns", [1, 2, 3, 9])
+def test_complex_tables_and_columns(grid, columns, close):
+    """Real and imaginary parts are tables and columns of their own; few columns go another way."""
+    sides, n = [2 * side - 1 for side in grid], int(np.prod(grid))
+    for table, X in ((real, complex_), (complex_, real), (complex_, complex_)):
+        offsets, x = table(*sides), X(n, columns, seed=1)
+        M, dense = Toeplitz(offsets, levels=len(grid)), naive.toeplitz(offsets, len(grid))
+        got = M @ x
+        assert got.dtype == np.complex128
+        close(got, dense @ x)
+        G = complex_(n, columns, seed=2)
+        step = M.pullback(G, x)["offsets"]
+        direction = table(*sides, seed=3)
+        want = np.sum((np.conj(G) * (naive.toeplitz(direction, len(grid)) @ x)).real)
+        close(np.sum((np.conj(direction) * step).real), want)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("grid", [(30,), (5, 6)])
+def test_a_column_that_is_not_finite_leaves_the_others_alone(grid, bad):
+    offsets, X = real(*(2 * side - 1 for side in grid)), real(30, 40)
+    M = Toeplitz(offsets, levels=len(grid))
+    wanted = M @ X
+    for column in (0, 3, 20):
+        spoilt = X.copy()
+        spoilt[7, column] = bad
+        got = M @ spoilt
+        assert np.isnan(got[:, column]).all()
+        others = np.arange(40) != column
+        np.testing.assert_allclose(got[:, others], wanted[:, others], rtol=0, atol=1e-12)

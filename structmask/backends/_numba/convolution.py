@@ -26,7 +26,8 @@ from .fft_walk import backward, chunk_rows, correlate, forward, multiply, part
 def _set_scales(X, column, width, scales):
     """Powers of two that bring each column of a block to size one, and then their inverses.
 
-    Two columns are the parts of one complex signal: a small one would take on the rounding of a large one beside it.
+    Two columns are the parts of one complex signal: a small one would take on the rounding of a large one beside it,
+    and any one the nan of the other. A column with an inf or nan is therefore not read (0) and comes out as nan.
     """
     count = min(width, X.shape[1] - column)
     scales[:] = 0
@@ -34,10 +35,12 @@ def _set_scales(X, column, width, scales):
         for c in range(count):
             size = abs(X[r, column + c])
             scales[c] = size if size > scales[c] else scales[c]  # noqa: FURB136  max() would stop at a nan
+            scales[width + c] += 0 * size
     for c in range(width):
-        exponent = 0
-        if 0 < scales[c] < np.inf:
-            exponent = min(max(math.frexp(scales[c])[1], -100), 100)
+        if scales[width + c] != 0:
+            scales[c] = 0
+            continue
+        exponent = min(max(math.frexp(scales[c])[1], -100), 100) if scales[c] > 0 else 0
         scales[width + c] = 2.0**exponent if scales[c] > 0 else 0  # a column of zeros stays one
         scales[c] = 2.0**-exponent
 

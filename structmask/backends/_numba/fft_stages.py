@@ -226,14 +226,21 @@ def enter_columns(
     e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
     X: Any, k: Index, column: Index, twiddles: Any, scales: Any,
 ) -> None:  # fmt: skip
-    """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k), times `scales`; zero outside."""
+    """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k), times `scales`; zero outside.
+
+    A column whose scale is zero is not read: whatever is in it, it counts as zero.
+    """
+    sides = []
+    for shift in (0, e.lanes):
+        scale = e.load(scales, Index(e.builder, shift))
+        sides.append((shift, scale, e.where_nonzero(e.lanes_below(k - column - shift), scale)))
 
     def read(place: _Place) -> Complex:
         at = place * k + column
         parts = []
-        for shift in (0, e.lanes):
-            value = e.load_masked(X, at + shift, e.mask(place.exists, k - column - shift))
-            parts.append(e.builder.fmul(value, e.load(scales, Index(e.builder, shift))))
+        for shift, scale, mask in sides:
+            value = e.load_masked(X, at + shift, e.only_if(place.exists, mask))
+            parts.append(e.builder.fmul(value, scale))
         return Complex(e.builder, *parts)
 
     _Ends(e, axes, level, rows, base, begin, count).enter(legs, half, twiddles, read)

@@ -174,8 +174,8 @@ class Emitter:
 
     def row_if(self, exists: Any, rows: Any, r: Index) -> Complex:
         """A row, or zeros, whose memory is not touched."""
-        off, on = (ir.Constant(ir.VectorType(BIT, self.lanes), [bit] * self.lanes) for bit in (0, 1))
-        mask, at = self.builder.select(exists, on, off), r * (2 * self.lanes)
+        on = ir.Constant(ir.VectorType(BIT, self.lanes), [1] * self.lanes)
+        mask, at = self.only_if(exists, on), r * (2 * self.lanes)
         return Complex(self.builder, self.load_masked(rows, at, mask), self.load_masked(rows, at + self.lanes, mask))
 
     def put_row(self, z: Complex, rows: Any, r: Index) -> None:
@@ -206,11 +206,23 @@ class Emitter:
     def multiply_add(self, x: Any, y: Any, total: Any) -> Any:
         return self.builder.fadd(total, self.builder.fmul(x, y, flags=RELAXED), flags=RELAXED)
 
+    def lanes_below(self, count: Index) -> Any:
+        """The mask of lanes [0, count)."""
+        numbers = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self._broadcast(self.builder.trunc(count.value, INT32)))
+
+    def only_if(self, exists: Any, mask: Any) -> Any:
+        """A mask, all off unless `exists`."""
+        return self.builder.select(exists, mask, ir.Constant(ir.VectorType(BIT, self.lanes), [0] * self.lanes))
+
     def mask(self, exists: Any, count: Index) -> Any:
         """Lanes [0, count), all off unless `exists`."""
-        numbers = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
-        present = self.builder.icmp_signed("<", numbers, self._broadcast(self.builder.trunc(count.value, INT32)))
-        return self.builder.select(exists, present, ir.Constant(ir.VectorType(BIT, self.lanes), [0] * self.lanes))
+        return self.only_if(exists, self.lanes_below(count))
+
+    def where_nonzero(self, mask: Any, value: Any) -> Any:
+        """A mask without the lanes where a vector is zero."""
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        return self.builder.and_(mask, self.builder.fcmp_unordered("!=", value, zero))
 
     def _call(self, name: str, result: Any, arguments: list[Any]) -> Any:
         kind = f"v{self.lanes}f{8 * self.bytes}"
