@@ -6,6 +6,7 @@ import dataclasses
 import math
 import operator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 from structmask.backends import arrays, kernels
@@ -14,6 +15,8 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import gather
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
+
+_LEAST_DIVISOR = 0.25  # decays below it would magnify the rounding of what they divide
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,6 +112,33 @@ class Causal(StructuredMatrix):
         shape = () if isinstance(self.decay, float | complex) else tuple(self.decay.shape)
         gradient = gradient if shape else xp.sum(gradient)
         return {"decay": unbroadcast(gradient, shape, complex_=arrays.is_complex(self.decay))}
+
+    @cached_property
+    def divides(self) -> bool:
+        """Whether all decays are real and far enough from zero to be divided by."""
+        if arrays.is_complex(self.decay):
+            return False
+        if isinstance(self.decay, float):
+            return abs(self.decay) >= _LEAST_DIVISOR
+        xp = arrays.namespace(self.decay)
+        used = self.decay if self.is_constant else self.decay[..., 1:]
+        return bool(xp.all(xp.abs(used) >= _LEAST_DIVISOR))
+
+    def gradient(self, rows: Array, columns: Array) -> Gradients:
+        """Gradient for the decays from the sums (..., n) of d M_ij M_ij over rows and over columns of the mask.
+
+        An entry (i, j) below the diagonal has the factor a_t if j < t <= i: a_t times its gradient is the sum over
+        such entries, which is that over the rows i >= t without that over the columns j >= t.
+        """
+        if self.upper:
+            rows, columns = columns, rows
+        xp = arrays.namespace(rows)
+        slope = arrays.cast_precision(rows, "float64") - arrays.cast_precision(columns, "float64")
+        slope = xp.flip(xp.cumulative_sum(xp.flip(slope, axis=-1), axis=-1), axis=-1)
+        inner = slope[..., 1:] / self.decays(rows)[..., 1:]
+        gradient = xp.concat([xp.zeros_like(slope[..., :1]), inner], axis=-1)
+        gradient = arrays.cast_precision(gradient, arrays.precision(rows))
+        return {"decay": unbroadcast(gradient, tuple(getattr(self.decay, "shape", ())), complex_=False)}
 
     def _at(self, i: Array, j: Array) -> Array:
         xp = arrays.namespace(i)

@@ -162,6 +162,8 @@ def masked_pullback(
     d_left = masked_product(mask.conj(), P, X_, G_)[0]
     d_right = masked_product(mask.mH, X_, P, F_)[0]
     d_operand = masked_product(mask.mH, G_, F_, P)[0] if with_operand else None
+    if _divides(mask, F, G, P, X):
+        return _decay_gradient(mask, F, G, d_left, d_right), d_left, d_right, d_operand
     return mask_gradient(mask, F_, G, P, X), d_left, d_right, d_operand
 
 
@@ -203,6 +205,9 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         return {}
     if isinstance(mask, Band):
         return parts.band_gradient(mask, F, G, P, X)
+    if _divides(mask, F, G, P, X):
+        dF, dG = masked_product(mask, P, X, G)[0], masked_product(mask.T, X, P, F)[0]
+        return _decay_gradient(mask, F, G, dF, dG)
     step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
     total: Gradients | None = None
     for a, b in arrays.blocks(sizes.r, step):
@@ -211,6 +216,17 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
         total = part if total is None else added(total, part)
     return total or {}
+
+
+def _divides(mask: StructuredMatrix, *operands: Array) -> bool:
+    return isinstance(mask, Causal) and mask.divides and not any(map(arrays.is_complex, operands))
+
+
+def _decay_gradient(mask: StructuredMatrix, F: Array, G: Array, dF: Array, dG: Array) -> Gradients:
+    """The decays' from those of F and G: row i of dM * M sums to <F_i, dF_i>, and column j to <G_j, dG_j>."""
+    xp = arrays.namespace(F)
+    gradients: Gradients = mask.gradient(xp.sum(F * dF, axis=-1), xp.sum(G * dG, axis=-1))  # type: ignore[attr-defined]
+    return gradients
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
