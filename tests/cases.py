@@ -39,8 +39,10 @@ from structmask import (
     tree_mask,
     with_global_tokens,
 )
+from structmask.backends import arrays
 from structmask.graphs import RandomWalkKernel, Visits
 from structmask.linalg import PowerSeries
+from structmask.linalg.direct import Inverse
 from tests import naive
 
 SIZES = (1, 2, 17, 65)
@@ -214,6 +216,13 @@ def s(a):
     return Sparse(a(coo(*S)))
 
 
+def densely(M, X):
+    """M^-1 X by elimination."""
+    xp, dense = arrays.namespace(X), M._placed(X).to_dense()
+    return xp.linalg.solve(*arrays.as_same_kind(dense, X))
+
+
+case("inverse", lambda a: Inverse(t2(a) + 9.0 * Diagonal(a(np.ones(15))), densely), np.linalg.inv(d2 + 9 * np.eye(15)))
 case("sum", lambda a: t(a) + c(a), dT + dC)
 case("sum-many", lambda a: t(a) + c(a) - d(a) + r(a) + t2(a) - r(a), dT + dC - dD + d2)
 case("sum-batch", lambda a: t(a) + Toeplitz(a(real(3, 5, 9)), levels=2), dT + naive.toeplitz(real(3, 5, 9), 2))

@@ -64,6 +64,9 @@ class Inverse(StructuredMatrix):
     def shape(self) -> tuple[int, ...]:
         return self.matrix.shape
 
+    def __repr__(self) -> str:
+        return f"Inverse({self.matrix!r})"
+
     def _matmat(self, X: Array) -> Array:
         return self.solver(self.matrix, X)
 

@@ -35,7 +35,7 @@ def simpler(mask: Toeplitz) -> StructuredMatrix | None:
     table = np.asarray(mask.offsets)
     if constant := _constant(mask, table):
         return constant
-    found = _band(mask, table) if mask.levels == 1 else _separable(mask, table)
+    found = _band(mask, table) if mask.levels == 1 else factors(mask)
     return found if found is not None and _pays(found, mask) else None
 
 
@@ -76,12 +76,13 @@ def _band(mask: Toeplitz, table: NDArray[Any]) -> Band | None:
     return Band(table[..., first : last + 1], n, upper=n - 1 - first)
 
 
-def _separable(mask: Toeplitz, table: NDArray[Any]) -> Kronecker | None:
+def factors(mask: Toeplitz) -> Kronecker | None:
     """f(s_1, ..., s_d) = f_1(s_1) ... f_d(s_d): the Kronecker product of the matrices of the f_l.
 
     The f_l are the lines through the largest entry, all but the first divided by it.
     """
-    levels, sides = mask.levels, table.shape[-mask.levels :]
+    table, levels = np.asarray(mask.offsets), mask.levels
+    sides = table.shape[-levels:]
     heads = table.reshape(-1, *sides)
     size = np.abs(heads).reshape(len(heads), -1)
     peaks = np.stack(np.unravel_index(size.argmax(axis=1), sides))
@@ -90,9 +91,8 @@ def _separable(mask: Toeplitz, table: NDArray[Any]) -> Kronecker | None:
     lines = [_lines(heads, peaks, level) for level in range(levels)]
     if not _is_product(heads, lines, size):
         return None
-    factors = zip(lines, mask.column_grid, strict=True)
-    batch = table.shape[:-levels]
-    return Kronecker(tuple(Toeplitz(line.reshape(*batch, -1), columns=(n,)) for line, n in factors))
+    pairs, batch = zip(lines, mask.column_grid, strict=True), table.shape[:-levels]
+    return Kronecker(tuple(Toeplitz(line.reshape(*batch, -1), columns=(n,)) for line, n in pairs))
 
 
 def _lines(heads: NDArray[Any], peaks: NDArray[Any], level: int) -> NDArray[Any]:
