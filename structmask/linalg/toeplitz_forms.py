@@ -35,15 +35,8 @@ def simpler(mask: Toeplitz) -> StructuredMatrix | None:
     table = np.asarray(mask.offsets)
     if constant := _constant(mask, table):
         return constant
-    found = _band(mask, table) if mask.levels == 1 else factors(mask)
+    found = _band(mask, table) if mask.levels == 1 else separable(mask)
     return found if found is not None and _pays(found, mask) else None
-
-
-def separable(mask: Toeplitz) -> Kronecker | None:
-    """The Kronecker product of Toeplitz matrices that a mask of several levels is, or None; for tables on the host."""
-    if mask.levels == 1 or arrays.home(mask.offsets) != "numpy" or 0 in mask.shape:
-        return None
-    return _separable(mask, np.asarray(mask.offsets))
 
 
 def _pays(found: StructuredMatrix, mask: Toeplitz) -> bool:
@@ -76,11 +69,13 @@ def _band(mask: Toeplitz, table: NDArray[Any]) -> Band | None:
     return Band(table[..., first : last + 1], n, upper=n - 1 - first)
 
 
-def factors(mask: Toeplitz) -> Kronecker | None:
-    """f(s_1, ..., s_d) = f_1(s_1) ... f_d(s_d): the Kronecker product of the matrices of the f_l.
+def separable(mask: Toeplitz) -> Kronecker | None:
+    """f(s_1, ..., s_d) = f_1(s_1) ... f_d(s_d): the Kronecker product of the matrices of the f_l, or None.
 
-    The f_l are the lines through the largest entry, all but the first divided by it.
+    The f_l are the lines through the largest entry, all but the first divided by it; for tables on the host.
     """
+    if mask.levels == 1 or arrays.home(mask.offsets) != "numpy" or 0 in mask.shape:
+        return None
     table, levels = np.asarray(mask.offsets), mask.levels
     sides = table.shape[-levels:]
     heads = table.reshape(-1, *sides)
