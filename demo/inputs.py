@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 _WORD = re.compile(r"([ \t]*)(\n *|[A-Za-z_]+|\d+|[^\w\s])")
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([a-zA-Z_]\w*)", re.MULTILINE)
 
 
 def words(count: int) -> tuple[list[str], list[str]]:
@@ -89,3 +90,29 @@ def _sample(name: str) -> str:
     from matplotlib import cbook
 
     return str(cbook.get_sample_data(name, asfileobj=False))
+
+
+@cache
+def import_graph() -> tuple[list[str], np.ndarray[Any, Any], list[list[str]]]:
+    """Modules of the standard library, the imports among them (2, E), each pair once, and the words of each module.
+
+    A package is one module, with the imports of all its files. Tests are left out.
+    """
+    folder = Path(os.__file__).parent
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if not {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"} & set(parts):
+            files.setdefault(parts[0], []).append(path)
+    texts = {
+        name: "\n".join(p.read_text(encoding="utf-8", errors="replace") for p in own) for name, own in files.items()
+    }
+    names = list(texts)
+    index = {name: i for i, name in enumerate(names)}
+    pairs = {
+        (index[name], index[target])
+        for name, text in texts.items()
+        for target in _IMPORT.findall(text)
+        if target in index and target != name
+    }
+    return names, np.array(sorted(pairs)).T, [re.findall(r"[A-Za-z]+", text[:20_000]) for text in texts.values()]
