@@ -26,6 +26,7 @@ NAMES = (
     "memory",
     "trees",
     "markov",
+    "diffusion",
     "planner",
     "walks",
     "gpu",
