@@ -1,10 +1,10 @@
 """exp(-t L) X on graphs, float64, tolerance 1e-12: time of others / ours.
 
-`expm_multiply` is scipy's. `fixed order` is the Chebyshev recurrence of pygsp (scipy's sparse products, one polynomial of
-a fixed order, here the least that reaches the accuracy; pygsp itself takes 30 whatever the time). `floor` is the time to
-move what a term has to move at least, five blocks of X and the matrix, at the speed of copying a large array, times the
-number of terms: below 1 we are slower than that. Where expm_multiply would take longer than the whole benchmark may,
-it is left out at that time, and measured at a smaller one or with one column. `set-up` is the time to build the kernel.
+`expm_multiply` is scipy's. `fixed order` is the Chebyshev recurrence of pygsp: scipy's sparse products and a polynomial
+of a fixed order, here the least that reaches the accuracy (pygsp itself takes 30 whatever the time). `floor` is the
+time to move what the terms have to move at least, five blocks of X and the matrix each, at the speed of copying a large
+array: below 1 we are slower than that. Where expm_multiply would take much longer than everything else together it is
+left out at that time, and measured at a smaller one or with one column. `set-up` is the time to build the kernel.
 """
 
 from __future__ import annotations

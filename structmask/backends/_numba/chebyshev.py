@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import serial_and_parallel
+
 SERIAL_WORK = 50_000  # multiplications a term below which one thread is faster than waking others
-NARROW = 4  # columns below which a row is summed column by column
+NARROW_COLUMNS = 4  # columns below which a row is summed column by column
 _FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
 
 
@@ -24,7 +26,7 @@ def chebyshev_sum(
     T, S, Y = X.copy(), np.zeros_like(X), np.empty((c.shape[0], *X.shape), X.dtype)
     serial = (indices.size + 4 * X.shape[0]) * X.shape[1] < SERIAL_WORK
     bounds = row_blocks(indptr, 1 if serial else 8 * get_num_threads())
-    steps = _STEPS[X.shape[1] < NARROW, serial]
+    steps = (_NARROW if X.shape[1] < NARROW_COLUMNS else _WIDE)[0 if serial else 1]
     steps(indptr, indices, data, T, S, Y, c, X.dtype.type(scale), X.dtype.type(shift), bounds)
     return Y
 
@@ -102,8 +104,4 @@ def _narrow_steps(indptr, indices, data, T, S, Y, c, scale, shift, bounds):
         T, S = S, T
 
 
-_STEPS = {
-    (narrow, serial): njit(parallel=not serial, nogil=True, cache=True, fastmath=_FUSED)(steps)
-    for narrow, steps in ((False, _wide_steps), (True, _narrow_steps))
-    for serial in (False, True)
-}
+_WIDE, _NARROW = (serial_and_parallel(steps, fastmath=_FUSED) for steps in (_wide_steps, _narrow_steps))

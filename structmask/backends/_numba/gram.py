@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import serial_and_parallel
+
 SERIAL_ROWS = 256  # rows below which one thread is faster than waking others
 PARTS = 8  # gradients are summed in as many parts, whatever the number of threads
 
@@ -72,8 +74,7 @@ def _gram(indptr, indices, data, H, first, bounds):
             _clear(R, reached, ends)
 
 
-_gram_parallel = njit(parallel=True, nogil=True, cache=True)(_gram)
-_gram_serial = njit(nogil=True, cache=True)(_gram)
+_gram_serial, _gram_parallel = serial_and_parallel(_gram)
 
 
 def _pullback(indptr, indices, data, weights, first, bounds, gradient):
@@ -100,5 +101,4 @@ def _pullback(indptr, indices, data, weights, first, bounds, gradient):
             _clear(R, reached, ends)
 
 
-_pullback_parallel = njit(parallel=True, nogil=True, cache=True)(_pullback)
-_pullback_serial = njit(nogil=True, cache=True)(_pullback)
+_pullback_serial, _pullback_parallel = serial_and_parallel(_pullback)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row
+from structmask.backends._numba.threads import serial_and_parallel
 
 ROUGH, SMOOTH, NEGLIGIBLE = 0, 1, 2
 BEGIN, END, LEFT, RIGHT, USE, LEVEL, INDEX = range(7)  # columns of the table of panels
@@ -298,8 +299,7 @@ def _all_far_fields(node, dist, panels, far, kernels, shifts, panel_pointers, fa
         _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, X[block], Y[block])
 
 
-far_field_serial = njit(nogil=True, cache=True)(_all_far_fields)
-far_field_parallel = njit(nogil=True, cache=True, parallel=True)(_all_far_fields)
+far_field_serial, far_field_parallel = serial_and_parallel(_all_far_fields)
 
 
 # --- windows of f -----------------------------------------------------------------------------------------------------

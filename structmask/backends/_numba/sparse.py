@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
+
+from structmask.backends._numba.threads import serial_and_parallel
 
 SERIAL_WORK = 1_000_000  # multiplications below which one thread is faster than waking others
 
@@ -45,8 +47,7 @@ def _csr(indptr, indices, data, X, Y, bounds):
                     Y[b, i, c] += a * X[b, j, c]
 
 
-_csr_parallel = njit(parallel=True, nogil=True, cache=True)(_csr)
-_csr_serial = njit(nogil=True, cache=True)(_csr)
+_csr_serial, _csr_parallel = serial_and_parallel(_csr)
 
 
 def _sample(indptr, indices, F, G, values, bounds):
@@ -62,5 +63,4 @@ def _sample(indptr, indices, F, G, values, bounds):
                 values[b, position] = total
 
 
-_sample_parallel = njit(parallel=True, nogil=True, cache=True)(_sample)
-_sample_serial = njit(nogil=True, cache=True)(_sample)
+_sample_serial, _sample_parallel = serial_and_parallel(_sample)

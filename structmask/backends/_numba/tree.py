@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import serial_and_parallel
+
 SERIAL_SIZE = 400_000  # numbers one thread does in less than the time it takes to wake others
 _LINE = 8  # columns of a cache line
 _MOST_KEPT = 1 << 25  # bytes
@@ -85,8 +87,7 @@ def _product(order, up, roots, E, X, workers, scratch, Y):
                 _downward(order, up, e, S, b, Y[h])
 
 
-_product_serial = njit(nogil=True, cache=True)(_product)
-_product_parallel = njit(nogil=True, cache=True, parallel=True)(_product)
+_product_serial, _product_parallel = serial_and_parallel(_product)
 
 
 def tree_product(order: np.ndarray, up: np.ndarray, roots: int, E: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -164,8 +165,7 @@ def _all_sums(order, first, E, X, pieces, S, R):
         _beside(order, first, e, X[b], begin, end, S[b], R[b])
 
 
-_all_sums_serial = njit(nogil=True, cache=True)(_all_sums)
-_all_sums_parallel = njit(nogil=True, cache=True, parallel=True)(_all_sums)
+_all_sums_serial, _all_sums_parallel = serial_and_parallel(_all_sums)
 
 
 def tree_sums(order: np.ndarray, first: np.ndarray, E: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

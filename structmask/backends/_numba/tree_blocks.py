@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row, dot
+from structmask.backends._numba.threads import serial_and_parallel
 
 
 @njit(nogil=True, cache=True)
@@ -101,7 +102,5 @@ def whole_gradient(first, last, pointers, node, index, G, X, out):
                         out[d] += dot(G[block], u, X[block], v) + dot(G[block], v, X[block], u)
 
 
-apply_whole_serial, apply_near_serial = (njit(nogil=True, cache=True)(f) for f in (_apply_whole, _apply_near))
-apply_whole_parallel, apply_near_parallel = (
-    njit(nogil=True, cache=True, parallel=True)(f) for f in (_apply_whole, _apply_near)
-)
+apply_whole_serial, apply_whole_parallel = serial_and_parallel(_apply_whole)
+apply_near_serial, apply_near_parallel = serial_and_parallel(_apply_near)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_multiple, dot
+from structmask.backends._numba.threads import serial_and_parallel
 
 
 @njit(nogil=True, cache=True)
@@ -80,8 +81,7 @@ def _short_merges(node, dist, merges, chosen, widest, table, X, Y):
             _deal(node, dist, b, b_end, out_b, Y[block])
 
 
-short_merges_serial = njit(nogil=True, cache=True)(_short_merges)
-short_merges_parallel = njit(nogil=True, cache=True, parallel=True)(_short_merges)
+short_merges_serial, short_merges_parallel = serial_and_parallel(_short_merges)
 
 
 @njit(nogil=True, cache=True)

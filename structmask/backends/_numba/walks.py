@@ -6,6 +6,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends import _standard_walks as standard
+from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._standard_walks import Plan, Steps
 
 SERIAL_STEPS = 50_000  # steps of walks below which one thread is faster than waking others
@@ -174,8 +175,7 @@ def _paths(indptr, indices, threshold, alias, starts, paths, bounds, first, walk
                     paths[s * walks + r, step] = nodes[r]
 
 
-_paths_parallel = njit(parallel=True, nogil=True, cache=True)(_paths)
-_paths_serial = njit(nogil=True, cache=True)(_paths)
+_paths_serial, _paths_parallel = serial_and_parallel(_paths)
 
 
 @njit(nogil=True, cache=True)
@@ -233,5 +233,4 @@ def _rows(
         following[part], used[part] = row, free
 
 
-_rows_parallel = njit(parallel=True, nogil=True, cache=True)(_rows)
-_rows_serial = njit(nogil=True, cache=True)(_rows)
+_rows_serial, _rows_parallel = serial_and_parallel(_rows)

@@ -3,6 +3,8 @@
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import serial_and_parallel
+
 _CHUNK = 8192  # numbers that stay in cache while all their own butterflies are done
 _SERIAL_SIZE = 300_000  # numbers one thread does in less than the time it takes to share them
 
@@ -61,8 +63,7 @@ def _transform(x, k, length, chunk, workers):
         h *= 2 if two else 4
 
 
-_transform_serial = njit(nogil=True, cache=True)(_transform)
-_transform_parallel = njit(nogil=True, cache=True, parallel=True)(_transform)
+_transform_serial, _transform_parallel = serial_and_parallel(_transform)
 
 
 def walsh_hadamard(X: np.ndarray) -> np.ndarray:
