@@ -10,6 +10,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_multiple
+from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._numba.tree import borrowed
 
 SERIAL_WORK = 1_000_000  # products of a node, a feature and a column below which one thread is as fast
@@ -61,8 +62,7 @@ def _hadamard(order, up, roots, E, F, G, X, workers, scratch, Y):
                     Y[h, order[i], b + c] = T[i, c]
 
 
-_hadamard_serial = njit(nogil=True, cache=True)(_hadamard)
-_hadamard_parallel = njit(nogil=True, cache=True, parallel=True)(_hadamard)
+_hadamard_serial, _hadamard_parallel = serial_and_parallel(_hadamard)
 
 
 def tree_hadamard(
