@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structmask as sm
-from demo import causal, grid, imports, page, relative, report, tree, walking
+from demo import causal, grid, heat, imports, page, relative, report, tree, walking
 from demo.section import Builder, Section
 
-SECTIONS: tuple[Builder, ...] = (causal, relative, grid, tree, walking, imports)
+SECTIONS: tuple[Builder, ...] = (causal, relative, grid, tree, heat, walking, imports)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -138,7 +138,7 @@ def regular_tree_diffusion(degree: int, time: float, /) -> Callable[[Any], Array
     Returns
     -------
     callable
-        f(s) for arrays of distances s >= 0: use it in `tree_mask`.
+        The function f of arrays of distances s >= 0: use it in `tree_mask`.
 
     Notes
     -----

@@ -100,7 +100,7 @@ def heat_equation(
     Returns
     -------
     array (..., n) or (..., n, k)
-        u at each time. Without a source the total heat stays, and no value leaves the range of u_0, up to tol.
+        The state u at each time. Without a source the total heat stays, and no value leaves the range of u_0, up to tol.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def wave_equation(
     Returns
     -------
     array (..., n) or (..., n, k)
-        u at each time. The energy |u'|^2 + <u, L u> stays.
+        The state u at each time. The energy |u'|^2 + <u, L u> stays.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def schrodinger_equation(
     Returns
     -------
     complex array (..., n) or (..., n, k)
-        u at each time. For a symmetric Laplacian its 2-norm stays.
+        The state u at each time. For a symmetric Laplacian its 2-norm stays.
 
     Examples
     --------

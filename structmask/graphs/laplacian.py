@@ -51,7 +51,7 @@ def laplacian(graph: Any, /, *, kind: Kind = "combinatorial") -> Any:
 
     See Also
     --------
-    spectral_bound : a number that no eigenvalue exceeds; none is negative.
+    spectral_bound : A number that no eigenvalue exceeds; none is negative.
 
     Examples
     --------
