@@ -100,7 +100,8 @@ def heat_equation(
     Returns
     -------
     array (..., n) or (..., n, k)
-        The state u at each time. Without a source the total heat stays, and no value leaves the range of u_0, up to tol.
+        The state u at each time. Without a source the total heat stays, and no value leaves the range of u_0, up to
+        tol.
 
     Examples
     --------
