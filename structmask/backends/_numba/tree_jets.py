@@ -10,6 +10,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_multiple
+from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._numba.tree import SERIAL_SIZE, borrowed
 
 
@@ -61,8 +62,7 @@ def _jets(order, up, roots, e, lengths, weights, X, workers, scratch, Y):
                         Y[h, p, order[i], b + c] = total
 
 
-_jets_serial = njit(nogil=True, cache=True)(_jets)
-_jets_parallel = njit(nogil=True, cache=True, parallel=True)(_jets)
+_jets_serial, _jets_parallel = serial_and_parallel(_jets)
 
 
 def tree_jets(
