@@ -11,7 +11,7 @@ from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.threads import serial_and_parallel
 
-SERIAL_WORK = 50_000  # multiplications a term below which one thread is faster than waking others
+SERIAL_WORK = 1_000_000  # multiplications a term below which one thread is faster than waking others
 NARROW_COLUMNS = 4  # columns below which a row is summed column by column
 _FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
 
