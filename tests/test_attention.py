@@ -340,7 +340,7 @@ def grid(a, b, scale):
 
 
 def line(n, scale):
-    return Toeplitz(np.exp(-((np.arange(1 - n, n) / scale) ** 2)))
+    return Toeplitz(np.maximum(np.exp(-((np.arange(1 - n, n) / scale) ** 2)), 1e-30))  # not a band: all of it counts
 
 
 DECAYING = {

@@ -85,6 +85,15 @@ class TreeDecay(StructuredMatrix):
     def transpose(self) -> TreeDecay:
         return self
 
+    def _norm_bound(self) -> float:
+        """The largest row sum of absolute values: those of factors, for those of rates and lengths bound nothing."""
+        factors = self._of_nodes()
+        xp = arrays.namespace(factors)
+        absolute = TreeDecay(self.forest, factors=xp.abs(factors))
+        return (
+            float(xp.max(absolute._matmat(xp.ones((self.shape[-1], 1), dtype=xp.float64)))) if self.shape[-1] else 0.0
+        )
+
     # --- masked attention -------------------------------------------------------------------------------------------
 
     def _scans(self, kind: Kind) -> bool:

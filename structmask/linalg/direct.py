@@ -6,6 +6,7 @@ each part is solved by its own best method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -69,6 +70,10 @@ class Inverse(StructuredMatrix):
 
     def _matmat(self, X: Array) -> Array:
         return self.solver(self.matrix, X)
+
+    def _norm_bound(self) -> float:
+        """Nothing is known of it."""
+        return math.inf
 
     def transpose(self) -> Inverse:
         return Inverse(self.matrix.transpose(), self.solver)

@@ -181,7 +181,7 @@ def _fused_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> t
     """By transforms; in double precision if rounding spoils a row."""
     width = arrays.precision(X)
     dF, dG, dX, table = mask._circulant.kernel.hadamard_pullback(F, G, X, P)
-    rounding = rounding_of(mask, arrays.unit_roundoff(width))
+    rounding = _rounding("fused", mask, width)
     products = (P, X, G, dF), (X, P, F, dG), (G, F, P, dX)
     if width == "float32" and any(rows_at_risk(*product, None, rounding).shape[0] for product in products):
         wide = [arrays.cast_precision(a, "float64") for a in (F, G, P, X)]
@@ -286,7 +286,13 @@ def _decide(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str) -
     multiplies = chosen in _TRANSFORMS or (chosen == "dense" and not mask.has_entries)
     if kind.sparse or not multiplies:
         return chosen, Rounding()
-    return chosen, rounding_of(mask, arrays.unit_roundoff(kind.precision))
+    return chosen, _rounding(chosen, mask, kind.precision)
+
+
+def _rounding(method: str, mask: StructuredMatrix, precision: str) -> Rounding:
+    """That of the mask's own product, or of the transform, whatever else that product may use."""
+    unit = arrays.unit_roundoff(precision)
+    return mask._circulant.rounding(unit) if method == "fused" else rounding_of(mask, unit)  # type: ignore[attr-defined]
 
 
 def _work(method: str, mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Work:
@@ -346,7 +352,7 @@ def _guarded(
 def _in_double(method: str, mask: StructuredMatrix, F: Array, G: Array, X: Array, *, with_mass: bool) -> Result:
     F, G, X = (arrays.cast_precision(a, "float64") for a in (F, G, X))
     mask = mask._placed(X)
-    result = _guarded(method, mask, F, G, X, rounding_of(mask, arrays.unit_roundoff("float64")), with_mass=with_mass)
+    result = _guarded(method, mask, F, G, X, _rounding(method, mask, "float64"), with_mass=with_mass)
     Y, mass = (arrays.cast_precision(a, "float32") for a in result)
     return Y, mass
 

@@ -114,7 +114,7 @@ def uneven(precision="float32"):
     rng = np.random.default_rng(7)
     F, G = np.abs(rng.standard_normal((2, L, D))) + 0.1
     G *= np.exp(np.linspace(-8, 8, L))[:, None]
-    mask = Toeplitz.from_function(lambda s: np.exp(-((s / 32.0) ** 2)), L).astype("float32")
+    mask = Toeplitz.from_function(lambda s: np.maximum(np.exp(-((s / 32.0) ** 2)), 1e-30), L).astype("float32")
     return mask, [a.astype("float32").astype(precision) for a in (F, G, rng.standard_normal((L, V)))]
 
 
@@ -185,7 +185,7 @@ def test_few_rows_at_risk_are_mended_densely(monkeypatch):
     rng = np.random.default_rng(7)
     F, G = np.abs(rng.standard_normal((2, L, D))).astype("float32") + np.float32(0.1)
     X = rng.standard_normal((L, V)).astype("float32")
-    table = np.zeros(2 * L - 1)
+    table = np.full(2 * L - 1, 1e-30)  # a band of zeros would be recognised, and exact
     table[L - 1 : L + 8] = 1  # nine entries a row ...
     G[100:112] *= np.float32(1e-7)  # ... and for four rows all of them are tiny
     mask = Toeplitz(table.astype("float32"))
