@@ -186,7 +186,7 @@ class ChunkScan:
         """(M * F G^T) X and its row sums; F, G (..., n, m), X (..., n, k)."""
         from structmask.backends._numba import states
 
-        heads = np.broadcast_shapes(self.batch, *(a.shape[:-2] for a in (F, G, X)))
+        heads = broadcast_shapes(self.batch, *(a.shape[:-2] for a in (F, G, X)))
         f, g, x = (flat(a, heads, 2) for a in (F, G, X))
         form = states.Form(*(shared(a.reshape(*self.batch, *a.shape[1:]), heads, a.ndim - 1) for a in self.form))
         Y, mass = states.state_hadamard(f, g, x, form, self.directions, self.reach, self.nearest, self.sides)

@@ -79,10 +79,11 @@ def blocks_pullback(mask: BlockDiagonal, F: Array, G: Array, P: Array, X: Array,
     d_blocks, parts = {}, []
     for index, (block, rows, columns) in enumerate(mask.places()):
         operands = F[..., rows, :], G[..., columns, :], P[..., rows, :], X[..., columns, :]
-        empty = 0 in block.shape
-        f, g, _, x = operands
-        nothing = zero_gradients(block, X), *map(_zeros_like, (f, g, x))
-        d_blocks[index], *gradients = nothing if empty else pullback(block, *operands)
+        if 0 in block.shape:
+            f, g, _, x = operands
+            d_blocks[index], *gradients = zero_gradients(block, X), *map(_zeros_like, (f, g, x))
+        else:
+            d_blocks[index], *gradients = pullback(block, *operands)
         parts.append(gradients)
     batch = _common_batch(mask, F, G, P, X)
     dF, dG, dX = ([part[i] for part in parts] for i in range(3))
