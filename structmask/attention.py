@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients
 from structmask.linalg.hadamard import METHODS, mask_gradient, masked_product, masked_pullback
 from structmask.linalg.low_rank import constant
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 def masked_attention(
@@ -113,10 +116,14 @@ def attend(
     Where `padding` (..., S) is True, G and V are zero already, and `eps` is not added.
     """
     F, G, V = arrays.as_arrays(("the features of q", F), ("the features of k", G), ("v", V))
-    mask = _checked_mask(mask, F, G, V, method)
-    batch, eps = _batch(mask, F, G, V), float(eps)
-    xp, (L, S), e = arrays.namespace(V), mask.shape[-2:], V.shape[-1]
-    if 0 in (*batch, L, S, e, F.shape[-1]):
+    if method not in METHODS:
+        msg = f"unknown method {method!r}; choose one of {', '.join(map(repr, METHODS))}"
+        raise ValueError(msg)
+    mask = _as_mask(mask, F, G, V)
+    batch = _checked_batch(mask.shape, *(tuple(a.shape) for a in (F, G, V)))
+    xp, S, eps = arrays.namespace(V), G.shape[-2], float(eps)
+    if 0 in (*batch, *F.shape, *V.shape):
+        L, e = F.shape[-2], V.shape[-1]
         Y, mass = xp.zeros((*batch, L, e), dtype=V.dtype), xp.zeros((*batch, L), dtype=V.dtype)
     else:
         Y, mass = masked_product(mask, F, G, V, method, with_mass=True)
@@ -145,7 +152,7 @@ def attend_pullback(
     are computed, in this order; the others are None, or empty for the mask. O(L (m + e)) memory.
     """
     xp = arrays.namespace(V)
-    mask = _checked_mask(mask, F, G, V, "auto")
+    mask = _as_mask(mask, F, G, V)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, out))) else lambda a: a
     F_, G_ = conj(F), conj(G)
     U = xp.concat([V, xp.ones_like(V[..., :1])], axis=-1)
@@ -167,30 +174,36 @@ def attend_pullback(
 def _divided(Y: Array, mass: Array) -> Array:
     """Rows over their mass; zeros where the mass is zero."""
     xp = arrays.namespace(Y)
-    if xp is np and np.all(mass):  # elsewhere the question would make a device wait
+    if xp is np and mass.all():  # elsewhere the question would make a device wait
         return Y / mass[..., None]
     empty = mass == 0
     inverse = 1 / xp.where(empty, xp.ones_like(mass), mass)
     return Y * xp.where(empty, xp.zeros_like(mass), inverse)[..., None]
 
 
-def _checked_mask(mask: Any, F: Array, G: Array, V: Array, method: str) -> StructuredMatrix:
-    if method not in METHODS:
-        msg = f"unknown method {method!r}; choose one of {', '.join(map(repr, METHODS))}"
-        raise ValueError(msg)
-    L, S = int(F.shape[-2]), int(G.shape[-2])
+def _as_mask(mask: Any, F: Array, G: Array, V: Array) -> StructuredMatrix:
     if mask is None:
-        return constant(L, S, 1.0, V)
+        return constant(int(F.shape[-2]), int(G.shape[-2]), 1.0, V)
     if not isinstance(mask, StructuredMatrix):
         msg = (
             f"mask must be a StructuredMatrix or None, got {type(mask).__name__}; wrap an array as "
             "structmask.Dense(mask)"
         )
         raise TypeError(msg)
-    if mask.shape[-2:] != (L, S):
-        msg = f"mask of shape {mask.shape} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"
-        raise ValueError(msg)
     return mask
+
+
+@lru_cache(maxsize=1024)  # short sequences have no time to look at shapes twice
+def _checked_batch(mask: Shape, F: Shape, G: Shape, V: Shape) -> Shape:
+    """The common batch of a mask (..., L, S), features (..., L, m) and (..., S, m), and values (..., S, e)."""
+    L, S = F[-2], G[-2]
+    if mask[-2:] != (L, S):
+        msg = f"mask of shape {mask} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"
+        raise ValueError(msg)
+    if F[-1] != G[-1]:
+        msg = f"queries and keys need as many features, got {F[-1]} and {G[-1]}"
+        raise ValueError(msg)
+    return _common_batch({"mask": mask[:-2], "q": F[:-2], "k": G[:-2], "v": V[:-2]})
 
 
 def check_shapes(q: Array, k: Array, v: Array) -> None:
@@ -263,15 +276,7 @@ def _present(padding: Array, like: Array) -> Array:
     return xp.sum(xp.where(padding, xp.zeros_like(ones), ones), axis=-1, keepdims=True)
 
 
-def _batch(mask: StructuredMatrix, F: Array, G: Array, V: Array) -> tuple[int, ...]:
-    if F.shape[-1] != G.shape[-1]:
-        msg = f"queries and keys need as many features, got {F.shape[-1]} and {G.shape[-1]}"
-        raise ValueError(msg)
-    q, k, v = (tuple(a.shape[:-2]) for a in (F, G, V))
-    return _common_batch({"mask": mask.shape[:-2], "q": q, "k": k, "v": v})
-
-
-def _common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+def _common_batch(shapes: dict[str, Shape]) -> Shape:
     try:
         return arrays.broadcast_shapes(*shapes.values())
     except ValueError:

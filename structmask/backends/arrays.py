@@ -25,12 +25,17 @@ _PRECISION = {"float32": "float32", "float64": "float64", "complex64": "float32"
 _COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
-def home(x: object) -> str:
+def home(x: Any) -> str:
     """Name of the library an array lives in; host data of other kinds (lists, scalars, scipy.sparse) is "numpy"."""
-    root = type(x).__module__.partition(".")[0]
+    return _home_of(type(x))
+
+
+@lru_cache(maxsize=256)
+def _home_of(kind: type) -> str:
+    root = kind.__module__.partition(".")[0]
     if root in ("cupy", "cupyx"):
         return "cupy"
-    if root in ("numpy", "scipy", "builtins") or not hasattr(x, "__array_namespace__"):
+    if root in ("numpy", "scipy", "builtins") or not hasattr(kind, "__array_namespace__"):
         return "torch" if root == "torch" else "numpy"
     return root
 
@@ -224,9 +229,11 @@ def as_arrays(*named: tuple[str, Any]) -> list[Array]:
 
 def _are_alike(operands: list[Any]) -> bool:
     """Whether operands are host arrays of one supported dtype that nothing needs to be done to."""
-    if any(type(x) is not np.ndarray or x.dtype != operands[0].dtype for x in operands):
-        return False
-    return dtype_name(operands[0]) in _INEXACT and get_backend() != "cupy"
+    dtype = getattr(operands[0], "dtype", None)
+    for x in operands:  # the plain loop that a small product has time for
+        if type(x) is not np.ndarray or (x.dtype is not dtype and x.dtype != dtype):
+            return False
+    return _name(operands[0].dtype) in _INEXACT and get_backend() != "cupy"
 
 
 def fft_module(xp: Namespace) -> Any:

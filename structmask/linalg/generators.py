@@ -109,7 +109,7 @@ class Generated:
     def _placed(self, X: Array) -> Self:
         """The matrix with generators in the precision and home of an operand; remembered, plans included."""
         width, target = arrays.precision(X), arrays.home(X)
-        if all(x == (width, target) for x in self._places):
+        if not self._places or self._places == {(width, target)}:
             return self
         memory = self.__dict__.setdefault("_copies", {})
         if (width, target) not in memory:

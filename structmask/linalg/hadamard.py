@@ -273,7 +273,7 @@ def plan(mask: StructuredMatrix, sizes: Sizes, kind: Kind) -> Plan:
 def _decided(mask: StructuredMatrix, F: Array, G: Array, X: Array, method: str) -> tuple[str, Rounding]:
     """The method that will run and the rounding to guard against, remembered by the mask."""
     memory = mask.__dict__.setdefault("_decisions", {})
-    key = (method, get_backend(), type(F), type(X), *((a.shape, a.dtype) for a in (F, G, X)))
+    key = (method, get_backend(), type(F), type(X), F.shape, F.dtype, G.shape, G.dtype, X.shape, X.dtype)
     if key not in memory:
         memory[key] = _decide(mask, F, G, X, method)
     decision: tuple[str, Rounding] = memory[key]

@@ -53,8 +53,8 @@ class Sizes:
 def dense(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     """Blocks of rows, accurate row by row; O(m n (r + k)) operations, O(block) memory."""
     if mask.has_entries and math.prod(mask.shape) <= _SMALL:
-        A = _product(F @ arrays.namespace(G).matrix_transpose(G), _formed(mask, X))
-        return A @ X, arrays.namespace(A).sum(A, axis=-1)
+        A, xp = (F @ G.mT) * _formed(mask, X), arrays.namespace(X)
+        return A @ X, xp.sum(A, axis=-1)
     if _has_tiles(mask, F, G, X):
         return _tiles(mask, F, G, X)
     if mask.has_entries:
