@@ -25,13 +25,14 @@ _PRECISION = {"float32": "float32", "float64": "float64", "complex64": "float32"
 _COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
-def home(x: Any) -> str:
+def home(x: object) -> str:
     """Name of the library an array lives in; host data of other kinds (lists, scalars, scipy.sparse) is "numpy"."""
-    return _home_of(type(x))
+    kind: Any = type(x)
+    return _home_of(kind)
 
 
 @lru_cache(maxsize=256)
-def _home_of(kind: type) -> str:
+def _home_of(kind: Any) -> str:
     root = kind.__module__.partition(".")[0]
     if root in ("cupy", "cupyx"):
         return "cupy"
