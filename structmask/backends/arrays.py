@@ -33,7 +33,7 @@ def home(x: object) -> str:
 
 @lru_cache(maxsize=256)
 def _home_of(kind: Any) -> str:
-    root = kind.__module__.partition(".")[0]
+    root: str = kind.__module__.partition(".")[0]
     if root in ("cupy", "cupyx"):
         return "cupy"
     if root in ("numpy", "scipy", "builtins") or not hasattr(kind, "__array_namespace__"):
