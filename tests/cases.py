@@ -505,6 +505,15 @@ case(
     portable=False,
 )
 
+CHAIN = np.diag(np.r_[np.linspace(1, 1.5, 23), 0], 1)
+CHAIN = CHAIN + CHAIN.T
+case(
+    "diffusion-long",  # long enough for a resolvent
+    lambda a: diffusion_kernel(a(edges(CHAIN)), a(np.array([64.0, 70.0])), kind="random_walk", tol=1e-12),
+    np.stack([naive.spectral_filter(CHAIN, lambda x, t=t: np.exp(-t * x), "random_walk") for t in (64, 70)]),
+    portable=False,
+)
+
 # --- Hypercube --------------------------------------------------------------------------------------------------------
 
 for n in (1, 2, 5, 8):

@@ -15,8 +15,9 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.graphs.formulas import Cosine, Heat, Sine, Warming
 from structmask.graphs.laplacian import Kind
-from structmask.graphs.response import Cosine, Heat, Response, Sine, Warming
+from structmask.graphs.response import Response
 from structmask.graphs.responses import heat, parameter
 from structmask.graphs.spectral_filter import SpectralFilter, certified_filter
 
@@ -54,7 +55,8 @@ def diffusion_kernel(graph: Any, time: Any, /, *, kind: Kind = "combinatorial", 
 
     Notes
     -----
-    About sqrt(2 t b log(1 / tol)) products with L and a few blocks of memory; `explain` tells the method and its cost.
+    About sqrt(2 t b log(1 / tol)) products with L and a few blocks of memory; for long times some 30 solutions by one
+    elimination, if that fills little; where hubs stretch the spectrum, Lanczos's method. `explain` tells which.
     Entry ij is the heat at i in time t from a unit at j; a node without edges keeps its own.
 
     Examples

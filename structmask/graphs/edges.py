@@ -37,9 +37,14 @@ class Edges:
         return scipy.sparse.csr_array(scipy.sparse.coo_array((np.r_[w, w[strict]], ends), shape=self.upper.shape))
 
     @cached_property
-    def _host_laplacian(self) -> Any:
+    def wide_laplacian(self) -> Any:
+        """The symmetric Laplacian on the host, in double precision."""
         kind: Kind = "combinatorial" if self.kind == "combinatorial" else "symmetric"
-        return adjacency_laplacian(self.adjacency, kind).astype(self.upper.dtype)
+        return adjacency_laplacian(self.adjacency, kind)
+
+    @cached_property
+    def _host_laplacian(self) -> Any:
+        return self.wide_laplacian.astype(self.upper.dtype, copy=False)
 
     @cached_property
     def laplacian(self) -> Any:

@@ -64,14 +64,14 @@ class Factor:
         return Y
 
 
-def complete_factor(A: Any, leak: Array, operations: float = 3e9) -> Factor | None:
-    """The factor of diag(A 1 + leak) - A by minimum degree; None where it takes too much."""
+def complete_factor(A: Any, leak: Array, operations: float = 3e9, fill: float = np.inf) -> Factor | None:
+    """The factor of diag(A 1 + leak) - A by minimum degree; None beyond so many operations, or entries (`fill`)."""
     from structmask.backends._numba.elimination import eliminate
     from structmask.backends._numba.ordering import minimum_degree
 
     pattern = _symmetric_pattern(A)
     limit = _FILL * (pattern.nnz + A.shape[0]) + (_LEAST if A.shape[0] <= _SMALL else 0)
-    order, indptr, later = minimum_degree(pattern.indptr, pattern.indices, limit)
+    order, indptr, later = minimum_degree(pattern.indptr, pattern.indices, int(min(limit, fill)))
     if order.size < A.shape[0] or float(np.square(np.diff(indptr), dtype=np.float64).sum()) > operations:
         return None
     later = _later(order, indptr, later)

@@ -1,10 +1,11 @@
-"""Spectral responses as formulas: values, derivatives by the parameters, and bounds on Bernstein ellipses.
+"""Spectral responses: functions of eigenvalues with parameters, and all that is known of one without a single sample.
 
 The ellipse with parameter rho around [0, b] has its foci at the ends and half-axes (b/2) (rho +- 1/rho) / 2. Its
 leftmost point -e, e = (b/4) (sqrt(rho) - 1/sqrt(rho))^2, is what bounds the functions that fall along the real axis.
 
 A function is *completely monotone* if it is a mixture of exp(-t x), t >= 0, with non-negative weights: Lanczos's error
-for such a function has a certificate.
+for such a function has a certificate. In the variable y = 1 / (1 + s x), s the *shift*, the positive axis is (0, 1]:
+a function may be a short polynomial there whatever b is.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class Response(Generated, ABC):
     def fall(self, x: Array, *parameters: Array) -> Array | None:
         """(h(0) - h(x)) / x for a completely monotone h, None for any other."""
         return None
+
+    def shifts(self, *parameters: Array) -> Array:
+        """Shifts s > 0 that may make h a short polynomial of 1 / (1 + s x)."""
+        return np.empty(0)
+
+    def remainder(self, shift: float, count: int, *parameters: Array) -> float:
+        """Bound on (0, 1] of what the interpolant of h at `count` Chebyshev points of y is off, infinite if unknown."""
+        return np.inf
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -116,212 +125,11 @@ def height(rho: Array, b: float) -> Array:
     return b / 4 * (rho - 1 / rho)
 
 
-@dataclass(frozen=True, eq=False)
-class Heat(Response):
-    """exp(-t x); for imaginary t the phases of the Schroedinger equation."""
-
-    time: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        (t,) = parameters
-        return np.exp(-t * x)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        """|exp(-t z)| = exp(-Re(t) Re(z) + Im(t) Im(z))."""
-        (t,) = parameters
-        reach, forward = left_reach(rho, b), np.real(t)
-        return np.where(forward >= 0, forward * reach, -forward * (b + reach)) + np.abs(np.imag(t)) * height(rho, b)
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        return {"time": -x * np.exp(-parameters[0] * x)}
-
-    def fall(self, x: Array, *parameters: Array) -> Array:
-        return warming(x, parameters[0])
-
-
-@dataclass(frozen=True, eq=False)
-class Regularized(Response):
-    """1 / (1 + s^2 x), with a pole at -1 / s^2."""
-
-    scale: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        (s,) = parameters
-        return 1 / (1 + s**2 * x)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        return -_log_positive(1 - parameters[0] ** 2 * left_reach(rho, b))
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        (s,) = parameters
-        return {"scale": -2 * s * x / (1 + s**2 * x) ** 2}
-
-    def fall(self, x: Array, *parameters: Array) -> Array:
-        return parameters[0] ** 2 * self.formula(x, *parameters)
-
-
-@dataclass(frozen=True, eq=False)
-class Matern(Response):
-    """(1 + kappa^2 x / (2 nu))^-nu, with a branch point at -2 nu / kappa^2."""
-
-    smoothness: Array
-    length: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        nu, kappa = parameters
-        return np.exp(-nu * np.log1p(kappa**2 * x / (2 * nu)))
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        nu, kappa = parameters
-        return -nu * _log_positive(1 - kappa**2 * left_reach(rho, b) / (2 * nu))
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        nu, kappa = parameters
-        z, h = kappa**2 * x / (2 * nu), self.formula(x, nu, kappa)
-        return {"smoothness": h * (z / (1 + z) - np.log1p(z)), "length": -h * kappa * x / (1 + z)}
-
-    def fall(self, x: Array, *parameters: Array) -> Array:
-        nu, kappa = parameters
-        safe = np.where(x > 0, x, 1.0)
-        drop = -np.expm1(-nu * np.log1p(kappa**2 * safe / (2 * nu))) / safe
-        return np.where(x > 0, drop, kappa**2 / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class RandomWalk(Response):
-    """(a - x)^p."""
-
-    shift: Array
-    steps: int
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        return (parameters[0] - x) ** self.steps
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        return self.steps * np.log(np.abs(parameters[0] - b / 2) + b / 4 * (rho + 1 / rho))
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        p = self.steps
-        return {"shift": p * (parameters[0] - x) ** max(0, p - 1)}
-
-
-@dataclass(frozen=True, eq=False)
-class InverseCosine(Response):
-    """cos(pi x / 4)."""
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        return np.cos(np.pi / 4 * x)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        return np.pi / 4 * height(rho, b)
-
-
-@dataclass(frozen=True, eq=False)
-class PageRank(Response):
-    """r / (r + (1 - r) x), with a pole at -r / (1 - r)."""
-
-    restart: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        (r,) = parameters
-        return r / (r + (1 - r) * x)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        (r,) = parameters
-        return -_log_positive(1 - (1 - r) / r * left_reach(rho, b))
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        (r,) = parameters
-        return {"restart": x / (r + (1 - r) * x) ** 2}
-
-    def fall(self, x: Array, *parameters: Array) -> Array:
-        (r,) = parameters
-        return (1 - r) / (r + (1 - r) * x)
-
-
-@dataclass(frozen=True, eq=False)
-class Wavelet(Response):
-    """s x exp(1 - s x)."""
-
-    scale: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        (s,) = parameters
-        return s * x * np.exp(1 - s * x)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        (s,) = parameters
-        reach = left_reach(rho, b)
-        return 1 + np.log(s * (b + reach)) + s * reach
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        (s,) = parameters
-        return {"scale": x * (1 - s * x) * np.exp(1 - s * x)}
-
-
-@dataclass(frozen=True, eq=False)
-class Cosine(Response):
-    """cos(t sqrt(x)), entire in x; |cos(t sqrt(z))| <= cosh(t |Im sqrt(z)|)."""
-
-    time: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        return np.cos(parameters[0] * np.sqrt(x))
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        return np.abs(parameters[0]) * root_height(rho, b)
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        return {"time": -np.sqrt(x) * np.sin(parameters[0] * np.sqrt(x))}
-
-
-@dataclass(frozen=True, eq=False)
-class Sine(Response):
-    """sin(t sqrt(x)) / sqrt(x), the integral of cos(t sqrt(x)) over time, and t at x = 0."""
-
-    time: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        (t,) = parameters
-        return t * np.sinc(t * np.sqrt(x) / np.pi)
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        t = np.abs(parameters[0])
-        return np.log(t) + t * root_height(rho, b)
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        return {"time": np.cos(parameters[0] * np.sqrt(x))}
-
-
-@dataclass(frozen=True, eq=False)
-class Warming(Response):
-    """(1 - exp(-t x)) / x, the integral of exp(-t x) over time, and t at x = 0."""
-
-    time: Array
-
-    def formula(self, x: Array, *parameters: Array) -> Array:
-        return warming(x, parameters[0])
-
-    def log_sup(self, rho: Array, b: float, *parameters: Array) -> Array:
-        (t,) = parameters
-        return np.log(t) + t * left_reach(rho, b)
-
-    def slopes(self, x: Array, *parameters: Array) -> dict[str, Array]:
-        return {"time": np.exp(-parameters[0] * x)}
-
-
-def warming(x: Array, t: Array) -> Array:
-    """(1 - exp(-t x)) / x."""
-    z = t * x
-    safe = np.where(z == 0, 1.0, z)
-    return t * np.where(z != 0, -np.expm1(-safe) / safe, 1.0)
-
-
 def root_height(rho: Array, b: float) -> Array:
     """The largest |Im sqrt(z)| on the ellipse around [0, b]: z = b cos(w)^2 with |Im w| = log(rho) / 2."""
     return np.sqrt(b) * np.sinh(np.log(rho) / 2)
 
 
-def _log_positive(x: Array) -> Array:
+def log_positive(x: Array) -> Array:
     """log(x), and -inf where x <= 0."""
     return np.where(x > 0, np.log(np.where(x > 0, x, 1.0)), -np.inf)

@@ -23,16 +23,8 @@ from typing import Any
 import numpy as np
 
 from structmask.backends import arrays
-from structmask.graphs.response import (
-    Heat,
-    InverseCosine,
-    Matern,
-    PageRank,
-    RandomWalk,
-    Regularized,
-    Response,
-    Wavelet,
-)
+from structmask.graphs.formulas import Heat, InverseCosine, Matern, PageRank, RandomWalk, Regularized, Wavelet
+from structmask.graphs.response import Response
 
 __all__ = ["heat", "inverse_cosine", "matern", "pagerank", "random_walk", "regularized", "wavelets"]
 

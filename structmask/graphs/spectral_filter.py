@@ -18,24 +18,29 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import undirected
 from structmask.graphs.edges import Edges
+from structmask.graphs.filter_methods import (
+    Expansion,
+    Krylov,
+    Method,
+    chebyshev,
+    expected_rounding,
+    lanczos,
+    rational,
+)
 from structmask.graphs.laplacian import Kind, adjacency_bound, check_kind
 from structmask.graphs.response import Response, double
 from structmask.graphs.response import Series as Sampled
 from structmask.linalg.base import StructuredMatrix
-from structmask.linalg.chebyshev import Series, certified_series, chebyshev_coefficients, chebyshev_series
+from structmask.linalg.chebyshev import Series, certified_series, chebyshev_series
 from structmask.linalg.convergence import ConvergenceWarning
-from structmask.linalg.elementary import Sparse
-from structmask.linalg.generators import Gradients, unbroadcast
-from structmask.linalg.lanczos import MOST_STEPS, lanczos_function, lanczos_steps, lanczos_work
-from structmask.linalg.matrix_function import MatrixFunction
+from structmask.linalg.generators import Gradients
+from structmask.linalg.matrix_polynomial import MatrixFunction
 from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding
-
-_WORTH_SCOUTING = 40  # degree above which Lanczos may need far fewer products
 
 
 @dataclass(frozen=True)
@@ -104,19 +109,44 @@ class SpectralFilter(StructuredMatrix):
         return adjacency_bound(self._edges.adjacency, self.design.kind)
 
     @cached_property
-    def _series(self) -> Series:
-        """Chebyshev coefficients; for the random-walk Laplacian the tolerance is that of its symmetric form."""
-        f, tol = self.response, self.design.tol / self._edges.condition
-        if isinstance(f, Sampled):
-            return Series(double(f.coefficients), f.known[1])
-        return certified_series(f, f.log_bound(self.bound), (0.0, self.bound), tol)
+    def _tol(self) -> float:
+        """Of the symmetric form, for the random-walk Laplacian."""
+        return self.design.tol / self._edges.condition
 
     @cached_property
+    def _series(self) -> Series:
+        """Chebyshev coefficients on the spectrum."""
+        f = self.response
+        if isinstance(f, Sampled):
+            return Series(double(f.coefficients), f.known[1])
+        return certified_series(f, f.log_bound(self.bound), (0.0, self.bound), self._tol)
+
+    @cached_property
+    def _chebyshev(self) -> Expansion:
+        return chebyshev(self._edges, self._series, self.bound)
+
+    @property
     def polynomial(self) -> MatrixFunction:
         """The filter of the symmetric Laplacian as a polynomial."""
-        L = Sparse(self._edges.laplacian)
-        c = arrays.move(arrays.cast_precision(self._series.coefficients, arrays.precision(L)), L._home)
-        return MatrixFunction(L, c, interval=(0.0, self.bound))
+        return self._chebyshev.polynomial
+
+    @cached_property
+    def _rational(self) -> Expansion | None:
+        if isinstance(self.response, Sampled) or not kernels.numba_runs(self.weights.data):
+            return None
+        return rational(self._edges, self.response, self.bound, self._tol, self._chebyshev)
+
+    @cached_property
+    def _lanczos(self) -> Krylov | None:
+        """Only for the functions that have a certificate."""
+        if self._home != "numpy" or (monotone := self.response.monotone) is None:
+            return None
+        return lanczos(self._chebyshev, monotone, max(self._tol / 2, self._reach / 4))
+
+    @property
+    def _methods(self) -> dict[str, Method]:
+        found = (self._chebyshev, self._rational, self._lanczos)
+        return {method.name: method for method in found if method is not None}
 
     # --- products ---------------------------------------------------------------------------------------------------
 
@@ -131,14 +161,12 @@ class SpectralFilter(StructuredMatrix):
         return self._edges.sides(is_transposed=self.design.is_transposed)
 
     def _symmetric(self, X: Array) -> Array:
-        """The filter of the symmetric Laplacian."""
-        monotone = self.response.monotone
-        if monotone and self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).method == "lanczos":
-            columns = np.moveaxis(X, -2, 0).reshape(X.shape[-2], -1)
-            L = self.polynomial.matrix
-            Y = lanczos_function(L, monotone, columns, self._lanczos_tol, self._lanczos_limit)
-            if Y is not None:
-                return np.moveaxis(Y.reshape(X.shape[-2], *X.shape[:-2], X.shape[-1]), 0, -2)
+        """The filter of the symmetric Laplacian, by the cheapest method that serves X."""
+        for step in self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).steps:
+            if step.method == "chebyshev":
+                break
+            if (Y := self._methods[step.method].product(X)) is not None:
+                return Y
         return self.polynomial._matmat(X)
 
     def transpose(self) -> SpectralFilter:
@@ -152,27 +180,26 @@ class SpectralFilter(StructuredMatrix):
         return changed if changed.dtype.kind == np.dtype(dtype).kind else changed * (1 + 0j)  # nothing to be complex
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        p, sides, edges = self.polynomial, self._sides, self._edges
+        sides, edges = self._sides, self._edges
         H, Z = (G, X) if sides is None else (sides[0][:, None] * G, sides[1][:, None] * X)
-        inner = p._pullback(H, Z)
-        d_weights = edges.laplacian_pullback(inner["matrix"]["csr"])
+        way, inner = self._differentiated(H, Z)
+        d_weights = edges.laplacian_pullback(inner["csr"])
         if sides is not None:  # the factors by degrees depend on the weights, too
+            p = way.polynomial
             products = _row_products(G, p._matmat(Z)), _row_products(p.mH._matmat(H), X)
             d_weights = d_weights + edges.sides_pullback(*products, is_transposed=self.design.is_transposed)
-        return {"weights": d_weights, "response": self._response_pullback(inner["coefficients"])}
+        d_c = inner["coefficients"]
+        if isinstance(self.response, Sampled):
+            return {"weights": d_weights, "response": {"coefficients": d_c}}
+        return {"weights": d_weights, "response": way.response_pullback(self.response, d_c)}
 
-    def _response_pullback(self, d_c: Array) -> Gradients:
-        """sum_k conj(dc_k / dtheta) d_c_k: derivatives of h have a series as h has."""
-        f, d, gradients = self.response, arrays.to_numpy(d_c), {}
-        if isinstance(f, Sampled):
-            return {"coefficients": d_c}
-        count = d.shape[-1]
-        for name, value in f._generators():
-            slopes = chebyshev_coefficients(f.derivatives(name), (0.0, self.bound), 2 * count)[..., :count]
-            total = np.asarray(np.sum(np.conj(slopes) * d, axis=-1))
-            total = unbroadcast(total, np.shape(value), complex_=arrays.is_complex(value))
-            gradients[name] = arrays.move(arrays.cast_precision(total, arrays.precision(d_c)), arrays.home(d_c))
-        return gradients
+    def _differentiated(self, G: Array, X: Array) -> tuple[Expansion, Gradients]:
+        """The cheaper of the two expansions, and its gradients."""
+        for step in self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).steps:
+            way = self._methods[step.method]
+            if isinstance(way, Expansion) and (inner := way.pullback(G, X)) is not None:
+                return way, inner
+        return self._chebyshev, self.polynomial._pullback(G, X)
 
     # --- cost and accuracy ------------------------------------------------------------------------------------------
 
@@ -180,55 +207,22 @@ class SpectralFilter(StructuredMatrix):
         return self.polynomial._work(columns)
 
     def _plan(self, columns: int) -> Plan:
-        works = [("chebyshev", self._work(columns))]
-        if self._lanczos_steps is not None:
-            works.append(("lanczos", lanczos_work(self.polynomial.matrix, self._lanczos_steps, columns)))
+        works = [(name, method.work(columns)) for name, method in self._methods.items()]
         return make_plan(repr(self), columns, works, home=self._home, precision=arrays.precision(self.weights))
 
     @cached_property
-    def _lanczos_steps(self) -> int | None:
-        """Steps that Lanczos takes on a random vector; None where its error has no certificate or it cannot pay."""
-        if self._lanczos_limit < _WORTH_SCOUTING or self._home != "numpy":
-            return None
-        if (monotone := self.response.monotone) is None:
-            return None
-        return lanczos_steps(self.polynomial.matrix, monotone, self._lanczos_tol, self._lanczos_limit)
-
-    @property
-    def _lanczos_limit(self) -> int:
-        return min(self.polynomial.degree, MOST_STEPS)
-
-    @cached_property
-    def _lanczos_tol(self) -> float:
-        return max(self.design.tol / self._edges.condition / 2, self._reach / 4)
-
-    @cached_property
     def _reach(self) -> float:
-        """Rounding of the symmetric form that is to be expected: 20 u (1 + t b) for the heat kernel."""
-        c = np.abs(self._series.coefficients).reshape(-1, self._series.coefficients.shape[-1])
-        unit = arrays.unit_roundoff(arrays.precision(self.weights))
-        return 20 * unit * float((c * (1 + 2.0 * np.arange(c.shape[-1]) ** 2)).sum(axis=-1).max())
-
-    @cached_property
-    def _certificate(self) -> float:
-        """Truncation and rounding in the 2-norm; the constants are derived in the theory page."""
-        c = np.abs(self._series.coefficients).reshape(-1, self._series.coefficients.shape[-1])
-        degree, unit = c.shape[-1] - 1, arrays.unit_roundoff(arrays.precision(self.weights))
-        row = int(np.diff(arrays.to_numpy(self._edges.laplacian.indptr)).max(initial=0))
-        growth = float((c * (1.0 + np.arange(degree + 1)) ** 2).sum(axis=-1).max())
-        total, double = float(c.sum(axis=-1).max()), arrays.unit_roundoff("float64")
-        sampling = double * (8 + 4 * math.log2(degree + 2)) * math.sqrt(4 * degree + 4) * total
-        rounding = unit * (6 * (row + 3) * growth + degree * total) + sampling
-        left_out = self._series.error if self._lanczos_steps is None else max(self._series.error, self._lanczos_tol)
-        return float(self._edges.condition * (left_out + rounding))
+        """Rounding that is to be expected."""
+        return expected_rounding(self._series, arrays.unit_roundoff(arrays.precision(self.weights)))
 
     @property
     def error_bound(self) -> float:
-        return math.nan if isinstance(self.response, Sampled) else self._certificate
+        return math.nan if isinstance(self.response, Sampled) else self.error_estimate
 
     @property
     def error_estimate(self) -> float:
-        return self._certificate
+        """Of whichever method may run."""
+        return float(self._edges.condition * max(method.error for method in self._methods.values()))
 
     def _norm_bound(self) -> float:
         return self._edges.condition * self.polynomial._norm_bound()

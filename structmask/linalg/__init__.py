@@ -12,7 +12,8 @@ from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Kronecker, kron, kronecker_sum
 from structmask.linalg.low_rank import LowRank
-from structmask.linalg.matrix_function import MatrixFunction, matrix_function
+from structmask.linalg.matrix_function import matrix_function
+from structmask.linalg.matrix_polynomial import MatrixFunction
 from structmask.linalg.planning import Plan, explain
 from structmask.linalg.power_series import PowerSeries
 from structmask.linalg.solve import solve, solve_pullback

@@ -80,13 +80,22 @@ def certified_series(
         )
         raise ValueError(msg)
     count = scipy.fft.next_fast_len(max(4, math.ceil(needed)), real=True)
-    coefficients = chebyshev_coefficients(f, interval, count)
+    remainder = float(np.exp(np.min(size - (count - 1) * np.log(rho))))
+    return shortened(chebyshev_coefficients(f, interval, count), tol, remainder)
+
+
+def shortened(coefficients: Any, tol: float, remainder: float) -> Series:
+    """A series without the last coefficients that sum to less than tol / 2, and its error with what it was off before.
+
+    Nothing is gained by keeping what is below the rounding of the others.
+    """
+    count = coefficients.shape[-1]
     absolute = np.abs(coefficients).reshape(-1, count)
-    scale = float(absolute.sum(axis=1).max())
-    sums = np.cumsum(absolute[:, ::-1], axis=1)[:, ::-1].max(axis=0)  # sums[k] = |c_k| + |c_k+1| + ...
+    scale = float(absolute.sum(axis=1).max(initial=0.0))
+    sums = np.cumsum(absolute[:, ::-1], axis=1)[:, ::-1].max(axis=0, initial=0.0)  # |c_k| + |c_k+1| + ...
     kept = max(2, int(np.count_nonzero(sums > max(tol, _ROUNDING * scale) / 2)))
     dropped = float(sums[kept]) if kept < count else 0.0
-    return Series(coefficients[..., :kept], dropped + float(np.exp(np.min(size - (count - 1) * np.log(rho)))))
+    return Series(coefficients[..., :kept], dropped + remainder)
 
 
 def chebyshev_coefficients(f: Callable[..., Any], interval: tuple[float, float], count: int) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from structmask import ConvergenceWarning, responses, spectral_filter
-from structmask.graphs.response import Cosine, Heat, Sine, Warming
+from structmask.graphs.formulas import Cosine, Heat, Sine, Warming
 from structmask.linalg.chebyshev import certified_series, chebyshev_coefficients
 from tests import naive
 from tests.graphs.zoo import ADJACENCY
