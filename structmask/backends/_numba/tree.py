@@ -1,130 +1,135 @@
 """Sweeps over forests in breadth-first order: children of position i are first[i] ... first[i + 1] - 1.
 
 Rows of X are in the caller's order, `order` says which; factors and everything made here are by position. A factor
-belongs to the edge from a position to its parent and is zero at roots. Columns are independent, so tasks are ranges of
-columns, and the result does not depend on how many threads there are.
+belongs to the edge from a position to its parent and is zero at roots. Columns are independent, so sweeps are shared
+out by columns, and the result does not depend on how many threads there are.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.lanes import LANES
+from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
 
 SERIAL_SIZE = 400_000  # numbers one thread does in less than the time it takes to wake others
-_LINE = 8  # columns of a cache line
-_MOST_KEPT = 1 << 25  # bytes
-_KEPT: deque[np.ndarray] = deque(maxlen=1)
+_TILE = 64  # rows
 
 
 @njit(nogil=True, cache=True)
-def _gather(order, X, b, S):
-    """Eight columns of X by position. All loads come before all stores, so that the compiler may use vectors."""
-    for i in range(order.size):
-        x, s = X[np.uint64(order[i])], S[i]
+def _gather(order, X, h, b, begin, end, S, t):
+    """Eight columns of a head at positions begin ... end - 1, zeros beyond the last one.
+
+    All loads come before all stores, so that the compiler may use vectors.
+    """
+    if b + LANES > X.shape[2]:
+        for i in range(begin, end):
+            for c in range(LANES):
+                S[t, i, c] = X[h, order[i], b + c] if b + c < X.shape[2] else 0
+        return
+    for i in range(begin, end):
+        x, s = X[h, np.uint64(order[i])], S[t, i]
         x0, x1, x2, x3, x4, x5, x6, x7 = x[b], x[b + 1], x[b + 2], x[b + 3], x[b + 4], x[b + 5], x[b + 6], x[b + 7]
         s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = x0, x1, x2, x3, x4, x5, x6, x7
 
 
 @njit(nogil=True, cache=True)
-def _upward(up, roots, E, S):
-    """Add E[i] S[i] to the parent's row, deepest first: S[i] becomes the decayed sum of all at and below i."""
-    for i in range(E.size - 1, roots - 1, -1):
-        e, s, p = E[i], S[i], S[np.uint64(up[i])]
-        p0, p1, p2, p3 = p[0] + e * s[0], p[1] + e * s[1], p[2] + e * s[2], p[3] + e * s[3]
-        p4, p5, p6, p7 = p[4] + e * s[4], p[5] + e * s[5], p[6] + e * s[6], p[7] + e * s[7]
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = p0, p1, p2, p3, p4, p5, p6, p7
-
-
-@njit(nogil=True, cache=True)
-def _downward(order, up, E, S, b, Y):
-    """R[i] = E[i] R[parent] + (1 - E[i]^2) S[i], in place of S, and into eight columns of Y in the caller's order."""
-    for i in range(E.size):
-        e, s, p, y = E[i], S[i], S[np.uint64(up[i])], Y[np.uint64(order[i])]
-        q = 1 - e * e
-        s0, s1, s2, s3 = q * s[0] + e * p[0], q * s[1] + e * p[1], q * s[2] + e * p[2], q * s[3] + e * p[3]
-        s4, s5, s6, s7 = q * s[4] + e * p[4], q * s[5] + e * p[5], q * s[6] + e * p[6], q * s[7] + e * p[7]
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = s0, s1, s2, s3, s4, s5, s6, s7
+def _scatter(position, S, t, begin, end, Y, h, b):
+    """Eight columns of rows begin ... end - 1, in the caller's order, from what stands at their positions."""
+    if b + LANES > Y.shape[2]:
+        for row in range(begin, end):
+            for c in range(Y.shape[2] - b):
+                Y[h, row, b + c] = S[t, position[row], c]
+        return
+    for row in range(begin, end):
+        s, y = S[t, np.uint64(position[row])], Y[h, row]
+        s0, s1, s2, s3, s4, s5, s6, s7 = s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
         y[b], y[b + 1], y[b + 2], y[b + 3] = s0, s1, s2, s3
         y[b + 4], y[b + 5], y[b + 6], y[b + 7] = s4, s5, s6, s7
 
 
 @njit(nogil=True, cache=True)
-def _few_columns(order, up, roots, E, X, b, w, S, Y):
-    """All three for w < 8 columns."""
-    for i in range(order.size):
-        for c in range(w):
-            S[i, c] = X[order[i], b + c]
+def sweep(up, roots, E, S):
+    """Upwards: S[i] becomes the decayed sum of all at and below i. Downwards: S[i] = E[i] S[up] + (1 - E[i]^2) S[i]."""
     for i in range(E.size - 1, roots - 1, -1):
-        for c in range(w):
-            S[up[i], c] += E[i] * S[i, c]
-    for i in range(E.size):
-        e, p = E[i], up[i]
-        for c in range(w):
-            S[i, c] = (1 - e * e) * S[i, c] + e * S[p, c]
-            Y[order[i], b + c] = S[i, c]
+        e, s, p = E[i], S[i], S[np.uint64(up[i])]
+        p0, p1, p2, p3 = p[0] + e * s[0], p[1] + e * s[1], p[2] + e * s[2], p[3] + e * s[3]
+        p4, p5, p6, p7 = p[4] + e * s[4], p[5] + e * s[5], p[6] + e * s[6], p[7] + e * s[7]
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = p0, p1, p2, p3, p4, p5, p6, p7
+    for i in range(roots, E.size):
+        e, s, p = E[i], S[i], S[np.uint64(up[i])]
+        q = 1 - e * e
+        s0, s1, s2, s3 = q * s[0] + e * p[0], q * s[1] + e * p[1], q * s[2] + e * p[2], q * s[3] + e * p[3]
+        s4, s5, s6, s7 = q * s[4] + e * p[4], q * s[5] + e * p[5], q * s[6] + e * p[6], q * s[7] + e * p[7]
+        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = s0, s1, s2, s3, s4, s5, s6, s7
 
 
-def _product(order, up, roots, E, X, workers, scratch, Y):
-    """Tasks are (batch, eight columns); a worker uses its own part of the scratch for all of its tasks."""
-    pieces = -(-X.shape[2] // _LINE)
-    tasks = X.shape[0] * pieces
-    for worker in prange(workers):
-        S = scratch[worker]
-        for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-            h, b = task // pieces, task % pieces * _LINE
-            e, w = E[h if E.shape[0] > 1 else 0], X.shape[2] - b
-            if w < _LINE:
-                _few_columns(order, up, roots, e, X[h], b, w, S, Y[h])
-            else:
-                _gather(order, X[h], b, S)
-                _upward(up, roots, e, S)
-                _downward(order, up, e, S, b, Y[h])
+def _product(order, position, up, roots, E, X, places, S, Y):
+    """Places are (head, first of eight columns): as many as scratch holds are gathered, swept and scattered together.
+
+    Rows go in and out by tiles, of all those columns: columns of two threads would meet in cache lines.
+    """
+    n = order.size
+    tiles = -(-n // _TILE)
+    for start in range(0, places.shape[0], S.shape[0]):
+        now = places[start : start + S.shape[0]]
+        for tile in prange(tiles):
+            for t in range(now.shape[0]):
+                _gather(order, X, now[t, 0], now[t, 1], tile * _TILE, min(n, (tile + 1) * _TILE), S, t)
+        for t in prange(now.shape[0]):
+            sweep(up, roots, E[now[t, 0] if E.shape[0] > 1 else 0], S[t])
+        for tile in prange(tiles):
+            for t in range(now.shape[0]):
+                _scatter(position, S, t, tile * _TILE, min(n, (tile + 1) * _TILE), Y, now[t, 0], now[t, 1])
 
 
 _product_serial, _product_parallel = serial_and_parallel(_product)
 
 
-def tree_product(order: np.ndarray, up: np.ndarray, roots: int, E: np.ndarray, X: np.ndarray) -> np.ndarray:
+@njit(nogil=True, cache=True)
+def _few_columns(order, up, roots, E, X, S, Y):
+    """The product with less than eight columns in all, S (n, k)."""
+    for h in range(X.shape[0]):
+        e = E[h if E.shape[0] > 1 else 0]
+        for i in range(order.size):
+            for c in range(X.shape[2]):
+                S[i, c] = X[h, order[i], c]
+        for i in range(e.size - 1, roots - 1, -1):
+            for c in range(X.shape[2]):
+                S[up[i], c] += e[i] * S[i, c]
+        for i in range(e.size):
+            for c in range(X.shape[2]):
+                S[i, c] = (1 - e[i] * e[i]) * S[i, c] + e[i] * S[up[i], c]
+                Y[h, order[i], c] = S[i, c]
+
+
+def tree_product(
+    order: np.ndarray, position: np.ndarray, up: np.ndarray, roots: int, E: np.ndarray, X: np.ndarray
+) -> np.ndarray:
     """Product of X (B, n, k) with the decay mask of factors E (1 or B, n), none larger than 1 in absolute value.
 
-    One sweep up and one down, in double precision whatever X has. Eight columns at a time: a cache line of each row,
-    and scratch that stays in cache for forests of moderate size.
+    One sweep up and one down, in double precision whatever X has, eight columns at a time: scratch stays in cache for
+    forests of moderate size.
     """
-    Y = np.empty_like(X)
-    tasks = X.shape[0] * -(-X.shape[2] // _LINE)
-    workers = 1 if X.size < SERIAL_SIZE else min(get_num_threads(), tasks)
+    Y, n = np.empty_like(X), E.shape[1]
+    if X.shape[0] * X.shape[2] < LANES:
+        with borrowed(n * X.shape[2], E.dtype) as buffer:
+            _few_columns(order, up, roots, E, X, buffer.reshape(n, X.shape[2]), Y)
+        return Y
+    places = np.array([(h, b) for h in range(X.shape[0]) for b in range(0, X.shape[2], LANES)])
+    workers = 1 if X.size < SERIAL_SIZE else get_num_threads()
+    together = min(len(places), max(2, workers))
     run = _product_serial if workers == 1 else _product_parallel
-    width = min(_LINE, X.shape[2]) if X.shape[0] * X.shape[2] < _LINE else _LINE
-    with borrowed(workers * E.shape[1] * width, E.dtype) as buffer:
-        run(order, up, roots, E, X, workers, buffer.reshape(workers, E.shape[1], width), Y)
+    with borrowed(together * n * LANES, E.dtype) as buffer:
+        run(order, position, up, roots, E, X, places, buffer.reshape(together, n, LANES), Y)
     return Y
-
-
-@contextmanager
-def borrowed(size: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Scratch of some size; one moderate buffer is kept for the next call, since new pages cost as much as a sweep."""
-    try:
-        kept = _KEPT.pop()
-    except IndexError:
-        kept = np.empty(0, np.uint8)
-    wanted = size * dtype.itemsize
-    buffer = kept if kept.nbytes >= wanted else np.empty(wanted, np.uint8)
-    try:
-        yield buffer[:wanted].view(dtype)
-    finally:
-        if buffer.nbytes <= _MOST_KEPT:
-            _KEPT.append(buffer)
 
 
 def pieces_of(X: np.ndarray) -> int:
     """Into how many ranges of columns the operand is cut, so that all threads have work."""
-    return max(1, min(X.shape[2] // _LINE, -(-get_num_threads() // X.shape[0]))) if X.size >= SERIAL_SIZE else 1
+    return max(1, min(X.shape[2] // LANES, -(-get_num_threads() // X.shape[0]))) if X.size >= SERIAL_SIZE else 1
 
 
 @njit(nogil=True, cache=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_multiple
+from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.tree import borrowed
 
 SERIAL_WORK = 1_000_000  # products of a node, a feature and a column below which one thread is as fast
 

@@ -10,8 +10,9 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_multiple
+from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.tree import SERIAL_SIZE, borrowed
+from structmask.backends._numba.tree import SERIAL_SIZE
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,35 @@
+"""Scratch for kernels: kept for the next call, since new pages cost as much as a sweep, and aligned to cache lines."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+_LINE = 64  # bytes of a cache line
+_MOST_KEPT = 1 << 25  # bytes
+_KEPT: deque[np.ndarray] = deque(maxlen=1)
+
+
+@contextmanager
+def borrowed(size: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """An array of some size, with no values yet; one moderate buffer is kept for the next call."""
+    try:
+        kept = _KEPT.pop()
+    except IndexError:
+        kept = _bytes(0)
+    wanted = size * dtype.itemsize
+    buffer = kept if kept.nbytes >= wanted else _bytes(wanted)
+    try:
+        yield buffer[:wanted].view(dtype)
+    finally:
+        if buffer.nbytes <= _MOST_KEPT:
+            _KEPT.append(buffer)
+
+
+def _bytes(size: int) -> np.ndarray:
+    raw = np.empty(size + _LINE, np.uint8)
+    skip = -raw.ctypes.data % _LINE
+    return raw[skip : skip + size]
