@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from structmask.backends.arrays import Array
-from structmask.backends.kernels import transform_threads
+from structmask.graphs.hankel import Grids, Hankel
 from structmask.graphs.merges import SERIAL_SIZE, Merges, chunks
 from structmask.graphs.tree import Floats, Ints
 from structmask.graphs.windows import Windows, evaluate
@@ -48,26 +47,30 @@ class Panels:
     # --- the grid, for f that is rough everywhere -------------------------------------------------------------------
 
     @cached_property
-    def _grid(self) -> tuple[float, Ints]:
-        """The step of a uniform grid, and the numbers of the merges that go by it."""
-        none, windows, m = (1.0, np.zeros(0, np.int64)), self.windows, self.of.merges
+    def _grid(self) -> tuple[Hankel, Ints]:
+        """Values of f on a uniform grid for the merges that go by it, and the numbers of these."""
+        none, windows, m = np.zeros(0, np.int64), self.windows, self.of.merges
+        nothing = Hankel(Grids(self.of, m[:0], 1.0, 1), np.zeros(0)), none
         rough = [level for level in range(3, windows.deepest) if windows.rough_share(level) > 0.5]
         if not rough or not len(m):
-            return none
-        dist, h = self.of.dist, windows.furthest / 2.0 ** (rough[-1] + 1)
-        far_a, far_b = dist[m[:, 1] - 1], dist[m[:, 3] - 1]
-        count_a, count_b = m[:, 1] - m[:, 0], m[:, 3] - m[:, 2]
-        long = np.minimum(far_a, far_b) > 8 * h
-        step = self._step() if long.any() else None
+            return nothing
+        furthest, h = self.of.dist[m[:, 1::2] - 1], windows.furthest / 2.0 ** (rough[-1] + 1)
+        wide = np.flatnonzero(furthest.min(axis=1) > 8 * h)
+        step = self._step() if wide.size else None
         if step is None:
-            return none
-        points = (far_a + far_b) / step + 2
-        long &= count_a * count_b > 3 * points * np.log2(points) + 32 * (count_a + count_b)
-        return step, np.flatnonzero(long)
+            return nothing
+        lists = m[:, 1::2] - m[:, ::2]
+        side = Grids(self.of, m[wide], step, _GRID_POINTS).sides
+        cost = 2.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
+        long = wide[lists[wide].prod(axis=1, dtype=float) > cost]
+        grids = Grids(self.of, m[long], step, _GRID_POINTS)
+        used = int(2 * windows.furthest / step) + 2 * _GRID_POINTS  # f may not be defined much further
+        points = np.minimum(np.arange(2 * grids.sides.max(initial=1) - 1), used) * step
+        return Hankel(grids, evaluate(self.function, points)), long
 
     def _step(self) -> float | None:
         """The largest step whose local interpolation meets samples of f; None if it would need too many points."""
-        from structmask.backends._numba.panels import interpolated
+        from structmask.backends._numba.tree_grid import interpolated
 
         windows = self.windows
         points, values = windows.samples
@@ -84,24 +87,6 @@ class Panels:
             if (error <= 0.1 * self.tolerance * windows.largest + floor).all():
                 return step
         return None
-
-    def _by_grid(self, m: int, x: Array, y: Array) -> None:
-        """One merge: lists to grid points, the Hankel matrix f((i + j) step) by FFT, and back."""
-        from structmask.backends._numba.panels import from_grid, to_grid
-
-        of, (a, a_end, b, b_end), step, q = self.of, self.of.merges[m], self._grid[0], _GRID_POINTS
-        size_a, size_b = (max(int(of.dist[end - 1] / step) + 2, q) for end in (a_end, b_end))
-        length = scipy.fft.next_fast_len(size_a + size_b, real=True)
-        kernel = scipy.fft.rfft(evaluate(self.function, np.arange(size_a + size_b - 1) * step), length)[:, None]
-        with transform_threads(x):
-            in_a, in_b = (
-                scipy.fft.rfft(to_grid(of.node, of.dist, begin, end, x, step, q, N), length, axis=1)
-                for begin, end, N in ((a, a_end, size_a), (b, b_end, size_b))
-            )
-            out_a = scipy.fft.irfft(kernel * in_b.conj(), length, axis=1)[:, :size_a]
-            out_b = scipy.fft.irfft(kernel * in_a.conj(), length, axis=1)[:, :size_b]
-        from_grid(of.node, of.dist, a, a_end, np.ascontiguousarray(out_a), step, q, y)
-        from_grid(of.node, of.dist, b, b_end, np.ascontiguousarray(out_b), step, q, y)
 
     # --- panels -----------------------------------------------------------------------------------------------------
 
@@ -203,8 +188,7 @@ class Panels:
             near, ranges = self._near
             for number, (first, last, _) in enumerate(ranges):
                 run(near[first:last], self.of.node, self._near_values(number), x, y)
-            for m in self._grid[1]:
-                self._by_grid(m, x, y)
+            self._grid[0].apply(x, y)
         return self.of.from_lanes(y, X.shape[1], X.dtype)
 
     def work(self, columns: int) -> Work:
@@ -212,12 +196,8 @@ class Panels:
         table, far, _, _, _, _ = self._interactions
         p, wide, n = self.windows.p, 8 * -(-columns // 8), self.of.order.size
         points = float((table[:, 1] - table[:, 0])[table[:, 4] == 1].sum())
-        step, long = self._grid
-        m, dist = self.of.merges[long], self.of.dist
-        grid = (dist[m[:, 1] - 1] + dist[m[:, 3] - 1]) / step + 2
-        return Work(
+        return self._grid[0].grids.work(columns) + Work(
             scan=4.0 * wide * (self.pairs + p * points + len(far) * p * p),
-            fft=10.0 * wide * float((grid * np.log2(grid)).sum()),
             bytes=32.0 * wide * n,
-            calls=2.0 + len(self._near[1]) + len(self.of.whole_chunks) + len(long),
+            calls=2.0 + len(self._near[1]) + len(self.of.whole_chunks),
         )

@@ -9,18 +9,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
-from structmask.backends.kernels import transform_threads
+from structmask.graphs.hankel import Grids, Hankel
 from structmask.graphs.merges import SERIAL_SIZE, Merges
 from structmask.graphs.tree import Floats, Forest, Ints, taken
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding
+
+_DIRECT = 2.0  # pairs a point and octave of a grid from which on transforms win
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +64,7 @@ class TreeTable(StructuredMatrix):
         batch = np.broadcast_shapes(own, X.shape[:-2])
         Y = np.empty((*batch, *X.shape[-2:]), np.result_type(self.values, X))
         for head, place, x in heads(own, batch, X):
-            table = self.values[head]
-            parts = [self._plan_of.apply(part.astype(np.float64), x) for part in real_parts(table)]
+            parts = [self._plan_of.apply(hankel, x) for hankel in self._hankels(head)]
             put(Y, place, parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
         return self.forest.shown(Y)
 
@@ -100,6 +100,14 @@ class TreeTable(StructuredMatrix):
     @cached_property
     def _plan_of(self) -> TablePlan:
         return TablePlan(Merges.of(self.forest), int(self.values.shape[-1]))
+
+    def _hankels(self, head: tuple[int, ...]) -> list[Hankel]:
+        """The table of a head, real and imaginary part, with the spectra of its long merges."""
+        kept = self.__dict__.setdefault("_kept_hankels", {})
+        if head not in kept:
+            kept[head] = [self._plan_of.hankel(part.astype(np.float64)) for part in real_parts(self.values[head])]
+        found: list[Hankel] = kept[head]
+        return found
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
@@ -149,67 +157,41 @@ class TablePlan:
         return merges
 
     @cached_property
-    def _split(self) -> tuple[Ints, Ints, int, float]:
-        """Numbers of the short merges, of the long ones, distances of the widest short one, pairs of the short."""
+    def _split(self) -> tuple[Ints, Grids, int, float]:
+        """Numbers of the short merges, the long ones, distances of the widest short one, pairs of the short."""
         from structmask.backends._numba.tree_table import distinct_counts
 
         m, counts = self.merges, distinct_counts(self.of.dist, self.merges)
         pairs = counts.astype(float).prod(axis=1)
-        points = self._lengths.sum(axis=1) + 1.0
-        lists = m[:, 1] - m[:, 0] + m[:, 3] - m[:, 2]
-        long = pairs > 3 * points * np.log2(points + 1) + lists
-        short = np.flatnonzero(~long & (pairs > 0))
-        return short, np.flatnonzero(long), int(counts[short].max(initial=1)), float(pairs[short].sum())
-
-    @cached_property
-    def _lengths(self) -> Ints:
-        """Largest distance of both lists of every merge, plus one."""
-        m, dist = self.merges, self.of.dist
-        ends = [np.where(m[:, s + 1] > m[:, s], dist[np.maximum(m[:, s + 1] - 1, 0)] + 1, 0) for s in (0, 2)]
-        return np.stack(ends, axis=1).astype(np.int64) if len(m) else np.zeros((0, 2), np.int64)
+        full = np.flatnonzero(pairs > 0)
+        side = Grids(self.of, m[full], 1.0, 1).sides
+        long = pairs[full] > _DIRECT * side * np.log2(side)
+        short = full[~long]
+        widest = int(counts[short].max(initial=1))
+        return short, Grids(self.of, m[full[long]], 1.0, 1), widest, float(pairs[short].sum())
 
     @cached_property
     def _whole_index(self) -> list[Ints]:
         return [self.of.whole_distances(*chunk).astype(np.int32) for chunk in self.of.whole_chunks]
 
-    def apply(self, table: Floats, X: Array) -> Array:
+    def hankel(self, table: Floats) -> Hankel:
+        """A table for the long merges."""
+        return Hankel(self._split[1], table)
+
+    def apply(self, hankel: Hankel, X: Array) -> Array:
         """The product with X (n, columns), real or complex, in X's dtype."""
         from structmask.backends._numba import tree_table
 
-        given = real_view(X)
+        given, table = real_view(X), hankel.table
         x = self.of.to_lanes(given)
         y = table[0] * x if self.size else np.zeros_like(x)
         padded = np.append(table, 0.0)
         self.of.apply_whole(lambda number: padded[np.minimum(self._whole_index[number], self.size)], x, y)
-        short, long, widest, _ = self._split
+        short, _, widest, _ = self._split
         run = tree_table.short_merges_serial if x.size < SERIAL_SIZE else tree_table.short_merges_parallel
         run(self.of.node, self.of.dist, self.merges, short, widest, table, x, y)
-        for m in long:
-            self._long(m, table, x, y)
+        hankel.apply(x, y)
         return self.of.from_lanes(y, given.shape[1], given.dtype).view(X.dtype)
-
-    def _long(self, m: int, table: Floats, x: Array, y: Array) -> None:
-        """One long merge: rows by distance times the Hankel matrix table[i + j], both ways, by FFT."""
-        from structmask.backends._numba.tree_table import spread
-
-        (a, a_end, b, b_end), (count_a, count_b) = self.merges[m], self._lengths[m]
-        length, (in_a, in_b) = self._transformed(m, x)
-        kernel = scipy.fft.rfft(table[: count_a + count_b - 1], length)[:, None]
-        with transform_threads(x):
-            out_a = scipy.fft.irfft(kernel * in_b.conj(), length, axis=1)[:, :count_a]
-            out_b = scipy.fft.irfft(kernel * in_a.conj(), length, axis=1)[:, :count_b]
-        spread(self.of.node, self.of.dist, a, a_end, np.ascontiguousarray(out_a), y)
-        spread(self.of.node, self.of.dist, b, b_end, np.ascontiguousarray(out_b), y)
-
-    def _transformed(self, m: int, x: Array) -> tuple[int, list[Array]]:
-        """Transforms of the sums by distance of both lists, and their length."""
-        from structmask.backends._numba.tree_table import histogram
-
-        merge, counts = self.merges[m], self._lengths[m]
-        length = scipy.fft.next_fast_len(int(counts.sum()), real=True)
-        with transform_threads(x):
-            sums = (histogram(self.of.node, self.of.dist, merge[s], merge[s + 1], x, counts[s // 2]) for s in (0, 2))
-            return length, [scipy.fft.rfft(part, length, axis=1) for part in sums]
 
     def gradient(self, G: Array, X: Array) -> Floats:
         """Sums of <G_i, X_j> by the distance of i and j, for real G, X (n, columns)."""
@@ -221,28 +203,18 @@ class TablePlan:
         g, x, of = self.of.to_lanes(G), self.of.to_lanes(X), self.of
         for (first, last, _), index in zip(of.whole_chunks, self._whole_index, strict=True):
             tree_blocks.whole_gradient(first, last, of.whole_pointers, of.whole_node, index, g, x, out)
-        short, long, widest, _ = self._split
+        short, grids, widest, _ = self._split
         tree_table.short_gradient(of.node, of.dist, self.merges, short, widest, g, x, out)
-        for m in long:
-            length, (g_a, g_b) = self._transformed(m, g)
-            _, (x_a, x_b) = self._transformed(m, x)
-            found = scipy.fft.irfft((g_a * x_b + g_b * x_a).sum(axis=(0, 2)), length)
-            count = min(self.size, int(self._lengths[m].sum()) - 1)
-            out[:count] += found[:count]
-        return out
+        return out + grids.gradient(g, x, self.size)
 
     def work(self, columns: int) -> Work:
         """What a product costs."""
         m, wide = self.merges, 8 * -(-columns // 8)
-        _, long, _, pairs = self._split
+        _, grids, _, pairs = self._split
         lists = float((m[:, 1] - m[:, 0] + m[:, 3] - m[:, 2]).sum())
-        points = self._lengths[long].sum(axis=1) + 1.0
         whole = float(sum(chunk[2] for chunk in self.of.whole_chunks))
-        return Work(
-            scan=4.0 * wide * (pairs + whole + lists),
-            fft=10.0 * wide * float((points * np.log2(points + 1)).sum()),
-            bytes=32.0 * wide * self.of.order.size,
-            calls=2.0 + len(long),
+        return grids.work(columns) + Work(
+            scan=4.0 * wide * (pairs + whole + lists), bytes=32.0 * wide * self.of.order.size, calls=2
         )
 
 

@@ -22,12 +22,12 @@ def add_multiple(a, V, i, Y, j):
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def add_combination(weights, count, V, first, Y, j):
-    """Y[j] += sum over r < count of weights[r] V[first + r]."""
+def add_combination(weights, count, V, first, apart, Y, j):
+    """Y[j] += sum over r < count of weights[r] V[first + r apart]."""
     y = Y[j]
     y0, y1, y2, y3, y4, y5, y6, y7 = y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7]
     for r in range(count):
-        a, v = weights[r], V[first + r]
+        a, v = weights[r], V[first + r * apart]
         y0, y1, y2, y3 = y0 + a * v[0], y1 + a * v[1], y2 + a * v[2], y3 + a * v[3]
         y4, y5, y6, y7 = y4 + a * v[4], y5 + a * v[5], y6 + a * v[6], y7 + a * v[7]
     y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7] = y0, y1, y2, y3, y4, y5, y6, y7

@@ -221,7 +221,7 @@ def _gathered(panels, P, node, dist, h, X, T, x, M, row):
         for i in range(count):
             copy_row(X, node[at + i], x, i)
         for q in range(T.shape[0]):
-            add_combination(T[q], count, x, 0, M, row + q)
+            add_combination(T[q], count, x, 0, 1, M, row + q)
         at += count
 
 
@@ -235,7 +235,7 @@ def _scattered(panels, P, node, dist, h, L, row, T, t, Y):
         for i in range(count):
             for q in range(p):
                 t[q] = T[q, i]
-            add_combination(t, p, L, row, Y, node[at + i])
+            add_combination(t, p, L, row, 1, Y, node[at + i])
         at += count
 
 
@@ -251,7 +251,7 @@ def _moments(node, dist, panels, first, last, shifts, reach, X, T, x, M):
             for child in range(2):
                 C = panels[P, LEFT + child]
                 for q in range(p if C >= 0 else 0):
-                    add_combination(shifts[child, q], q + 1, M, (C - first) * p, M, row + q)
+                    add_combination(shifts[child, q], q + 1, M, (C - first) * p, 1, M, row + q)
 
 
 @njit(nogil=True, cache=True)
@@ -289,8 +289,8 @@ def _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_poi
         for i in range(far_pointers[m], far_pointers[m + 1]):
             P, Q, g = (far[i, 0] - first) * p, (far[i, 1] - first) * p, kernels[far[i, 2]]
             for q in range(p):
-                add_combination(g[q], p, M, Q, L, P + q)
-                add_combination(g[q], p, M, P, L, Q + q)
+                add_combination(g[q], p, M, Q, 1, L, P + q)
+                add_combination(g[q], p, M, P, 1, L, Q + q)
         _local(node, dist, panels, first, last, shifts, reach, L, T, t, Y)
 
 
@@ -321,55 +321,3 @@ def fit_errors(candidates, h, coefficients, points, values):
                 error[w] = difference
             size[w] = max(size[w], abs(values[i]))
     return error, size
-
-
-# --- uniform grids, for f that oscillates -----------------------------------------------------------------------------
-
-
-@njit(nogil=True, cache=True)
-def lagrange_weights(x, N, weights):
-    """Weights of the q grid points around x (clamped to 0 ... N - 1) that interpolate there; the first of them."""
-    q = weights.size
-    first = min(max(int(x) - q // 2 + 1, 0), N - q)
-    y, product = x - first, 1.0
-    for i in range(q):
-        weights[i] = product
-        product *= (y - i) / (i + 1)
-    product = 1.0
-    for i in range(q - 1, -1, -1):
-        weights[i] *= product
-        product *= (y - i) / (i - q)
-    return first
-
-
-@njit(nogil=True, cache=True)
-def interpolated(x, grid, q):
-    """Local interpolation of q points of a grid of values at positions x, in grid steps."""
-    out, weights = np.zeros(x.size), np.empty(q)
-    for i in range(x.size):
-        first = lagrange_weights(x[i], grid.size, weights)
-        for r in range(q):
-            out[i] += weights[r] * grid[first + r]
-    return out
-
-
-@njit(nogil=True, cache=True)
-def to_grid(node, dist, begin, end, X, step, q, N):
-    """Moments of local interpolation of a list, X (B, n, 8), on grid points 0 ... N - 1: (B, N, 8)."""
-    grid, weights = np.zeros((X.shape[0], N, LANES)), np.empty(q)
-    for e in range(begin, end):
-        first = lagrange_weights(dist[e] / step, N, weights)
-        for block in range(X.shape[0]):
-            for r in range(q):
-                add_multiple(weights[r], X[block], node[e], grid[block], first + r)
-    return grid
-
-
-@njit(nogil=True, cache=True)
-def from_grid(node, dist, begin, end, grid, step, q, Y):
-    """Y += the grid interpolated at the points of a list."""
-    weights = np.empty(q)
-    for e in range(begin, end):
-        first = lagrange_weights(dist[e] / step, grid.shape[1], weights)
-        for block in range(Y.shape[0]):
-            add_combination(weights, q, grid[block], first, Y[block], node[e])

@@ -55,7 +55,7 @@ def _apply_whole(first, last, pointers, node, values, X, Y):
                 copy_row(X[block], node[s + i], x, i)
                 copy_row(Y[block], node[s + i], y, i)
             for i in range(1, count):
-                add_combination(values[at : at + i], i, x, 0, y, i)
+                add_combination(values[at : at + i], i, x, 0, 1, y, i)
                 for j in range(i):
                     add_multiple(values[at + j], x, i, y, j)
                 at += i
@@ -78,7 +78,7 @@ def _apply_near(pairs, node, values, X, Y):
                 copy_row(X[block], node[b + j], x, j)
                 copy_row(Y[block], node[b + j], y, j)
             for i in range(a, a_end):
-                add_combination(values[at : at + count], count, x, 0, Y[block], node[i])
+                add_combination(values[at : at + count], count, x, 0, 1, Y[block], node[i])
                 for j in range(count):
                     add_multiple(values[at + j], X[block], node[i], y, j)
                 at += count

@@ -1,7 +1,6 @@
 """Merges whose distances are whole numbers: sums by distance, then a product with a Hankel matrix of the table.
 
-Short merges multiply directly, long ones by FFT outside; here is what goes into that and comes out of it. X, Y are
-blocks (B, n, 8) of columns.
+Short merges multiply directly; long ones go by FFT (`tree_grid`). X, Y are blocks (B, n, 8) of columns.
 """
 
 from __future__ import annotations
@@ -101,21 +100,3 @@ def short_gradient(node, dist, merges, chosen, widest, G, X, out):
                     d = keys[0, i] + keys[1, j]
                     if d < out.size:
                         out[d] += dot(g[0], i, x[1], j) + dot(g[1], j, x[0], i)
-
-
-@njit(nogil=True, cache=True)
-def histogram(node, dist, begin, end, X, N):
-    """Sums of X (B, n, 8) by distance: (B, N, 8)."""
-    sums = np.zeros((X.shape[0], N, LANES))
-    for block in range(X.shape[0]):
-        for e in range(begin, end):
-            add_multiple(1.0, X[block], node[e], sums[block], np.int64(dist[e]))
-    return sums
-
-
-@njit(nogil=True, cache=True)
-def spread(node, dist, begin, end, rows, Y):
-    """Y += the row of each node's distance."""
-    for block in range(Y.shape[0]):
-        for e in range(begin, end):
-            add_multiple(1.0, rows[block], np.int64(dist[e]), Y[block], node[e])
