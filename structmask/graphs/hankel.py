@@ -21,7 +21,7 @@ from structmask.linalg.planning import Work
 if TYPE_CHECKING:
     from structmask.backends._numba.fft_plan import Plan
 
-_BLOCK = 1 << 22  # numbers on grids at a time
+_BLOCK = 1 << 20  # numbers on grids at a time
 _LEAST = 16  # points of the smallest grid
 _SIZES = 4  # of grids in an octave
 

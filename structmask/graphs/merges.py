@@ -99,12 +99,16 @@ class Merges:
 
         return to_lanes(np.ascontiguousarray(X), self.order)
 
+    @cached_property
+    def _position(self) -> Ints:
+        return inverse(self.order)
+
     def from_lanes(self, blocks: Array, columns: int, dtype: Any) -> Array:
         """Blocks as an array (n, k)."""
         from structmask.backends._numba.lanes import from_lanes
 
         Y = np.empty((blocks.shape[1], columns), dtype)
-        from_lanes(blocks, self.order, Y)
+        from_lanes(blocks, self._position, Y)
         return Y
 
 

@@ -61,7 +61,7 @@ class Panels:
             return nothing
         lists = m[:, 1::2] - m[:, ::2]
         side = Grids(self.of, m[wide], step, _GRID_POINTS).sides
-        cost = 2.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
+        cost = 8.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
         long = wide[lists[wide].prod(axis=1, dtype=float) > cost]
         grids = Grids(self.of, m[long], step, _GRID_POINTS)
         used = int(2 * windows.furthest / step) + 2 * _GRID_POINTS  # f may not be defined much further

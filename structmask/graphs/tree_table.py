@@ -21,7 +21,7 @@ from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding
 
-_DIRECT = 2.0  # pairs a point and octave of a grid from which on transforms win
+_DIRECT = 8.0  # pairs a point and octave of a grid from which on transforms win
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 LANES = 8
+_TILE = 64  # rows
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -53,20 +54,22 @@ def to_lanes(X, order):
     """X (n, k) as blocks (B, n, 8) of columns, rows in another order, zeros behind the last column."""
     n, k = X.shape
     blocks = np.empty((-(-k // LANES), n, LANES))
-    for b in prange(blocks.shape[0]):
-        for i in range(n):
-            x = X[order[i]]
-            for c in range(LANES):
-                blocks[b, i, c] = x[b * LANES + c] if b * LANES + c < k else 0.0
+    for tile in prange(-(-n // _TILE)):
+        for b in range(blocks.shape[0]):
+            for i in range(tile * _TILE, min(n, (tile + 1) * _TILE)):
+                x = X[order[i]]
+                for c in range(LANES):
+                    blocks[b, i, c] = x[b * LANES + c] if b * LANES + c < k else 0.0
     return blocks
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def from_lanes(blocks, order, Y):
-    """The reverse: into Y (n, k)."""
+def from_lanes(blocks, position, Y):
+    """The reverse: into Y (n, k), whose row i is at position[i]. Rows are shared out, for columns share cache lines."""
     n, k = Y.shape
-    for b in prange(blocks.shape[0]):
-        for i in range(n):
-            y = Y[order[i]]
-            for c in range(min(LANES, k - b * LANES)):
-                y[b * LANES + c] = blocks[b, i, c]
+    for tile in prange(-(-n // _TILE)):
+        for b in range(blocks.shape[0]):
+            for row in range(tile * _TILE, min(n, (tile + 1) * _TILE)):
+                y, i = Y[row], position[row]
+                for c in range(min(LANES, k - b * LANES)):
+                    y[b * LANES + c] = blocks[b, i, c]
