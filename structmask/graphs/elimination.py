@@ -80,17 +80,12 @@ def complete_factor(A: Any, leak: Array, operations: float = 3e9, fill: float = 
 
 def forest_factor(A: Any, leak: Array) -> Factor | None:
     """The factor where the steps form a forest, children before parents; None where they have a cycle."""
-    from structmask.backends._numba.elimination import eliminate_forest
+    from structmask.backends._numba.forest import eliminate_forest
 
-    n = A.shape[0]
-    if A.nnz >= 2 * n:
+    if A.nnz >= 2 * A.shape[0]:
         return None
-    T = scipy.sparse.csr_array(A.T)
-    if not (np.array_equal(A.indptr, T.indptr) and np.array_equal(A.indices, T.indices)):
-        return None
-    found = eliminate_forest(A.indptr, A.indices, A.data, T.data, leak)
-    order, indptr, parents, lower, upper, pivots = found
-    return Factor(order, indptr, parents, lower, upper, pivots) if order.size == n else None
+    found = eliminate_forest(A.indptr, A.indices, A.data, leak)
+    return None if found is None else Factor(*found)
 
 
 def incomplete_factor(A: Any, leak: Array) -> Factor:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import can_reach
 from structmask.graphs.transient import TransientSystem
@@ -113,11 +114,9 @@ class FirstPassage:
     def _system(self, mask: Array, *, goal: Array, killing: float = 0.0) -> tuple[Array, TransientSystem, Array]:
         """The states of a mask, the walk among them that leaves for all others, and its rates into the goal (n,)."""
         f = np.flatnonzero(mask)
-        rows = self.A[f]
-        inside = rows[:, f]
-        inside.sort_indices()
+        inside, leak, into = chain_kernels.restricted(self.A, mask, goal)
         measure = None if self.measure is None else self.measure[f]
-        return f, TransientSystem(inside, rows @ (~mask).astype(float) + killing, measure), rows @ goal
+        return f, TransientSystem(inside, leak + killing, measure), into
 
 
 def passage_distribution(P: Any, targets: Array, steps: int) -> Array:

@@ -1,22 +1,28 @@
 """Grounded Laplacians S = diag(C 1 + ground) - C, C >= 0 symmetric: conjugate gradients, the preconditioner by need.
 
-They are the systems of hitting times, potentials and resistances of every reversible walk. Jacobi's preconditioner
-costs nothing and needs 20 steps where hubs mix the graph; forty steps tell how fast it converges, and where that is too
-slow a random elimination (`approximate_cholesky`) without fill takes over from the x that they reached.
+    jacobi       D^-1, the diagonal: costs nothing, needs 20 steps where hubs mix the graph
+    aggregates   1.5 D^-1 + P M^-1 P^T: P^T sums over neighbourhoods, M is random elimination of the graph between
+    cholesky     a random elimination (`approximate_cholesky`) of the graph itself: dear, good for weights of any size
+
+A few steps tell how fast one converges; where that is too slow the next goes on from the x that it reached.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.sparse
 
 from structmask.backends.arrays import Array
 
+Preconditioner: TypeAlias = tuple[float, Array, Array, Array, Array, Array]
+
 _LIMIT = 5000  # steps
-_PATIENCE = 170  # steps of Jacobi's preconditioner that cost what the other one does
+_TRIAL = {"jacobi": 8, "aggregates": 40, "cholesky": 0}  # steps before the first look at the rate
+_PATIENCE = {"jacobi": 140.0, "aggregates": 250.0, "cholesky": np.inf}  # steps worth what the next way costs in all
+_NEXT = {"jacobi": "aggregates", "aggregates": "cholesky"}
+_SHARE = 1.5  # of D^-1 beside the aggregates
 _SEED = 0  # the elimination draws from its own generator: the result depends on the matrix alone
 
 
@@ -39,45 +45,45 @@ class GroundedLaplacian:
     def _column(self, b: Array, weight: Array, tol: float) -> tuple[Array, float]:
         from structmask.backends._numba.conjugate_gradients import conjugate_gradients
 
-        x = np.zeros_like(b)
-        if self.method == "jacobi":
-            matrix = _parts(self._matrix)
-            self.steps, size = conjugate_gradients(matrix, self._jacobi, b, x, weight, tol, _LIMIT, float(_PATIENCE))
-            if size <= tol:
+        x, self.steps = np.zeros_like(b), 0
+        network = self.C.indptr, self.C.indices, self.C.data, self.diagonal
+        while True:
+            trial, patience = _TRIAL[self.method], _PATIENCE[self.method]
+            steps, size = conjugate_gradients(
+                network, self.preconditioner(self.method), b, x, weight, tol, _LIMIT, trial, patience
+            )
+            self.steps += steps
+            if size <= tol or self.method not in _NEXT:
                 return x, size
-            self.method = "cholesky"
-        order, matrix, factor = self._cholesky
-        x = x[order]
-        self.steps, size = conjugate_gradients(matrix, factor, b[order], x, weight[order], tol, _LIMIT, np.inf)
-        restored = np.empty_like(x)
-        restored[order] = x
-        return restored, size
+            self.method = _NEXT[self.method]
+
+    def preconditioner(self, method: str) -> Preconditioner:
+        """Share of the inverse diagonal, and a symmetric elimination with the place of each node in it."""
+        if method == "jacobi":
+            return 1.0, np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0)
+        return self._aggregates if method == "aggregates" else self._cholesky
 
     @cached_property
-    def _matrix(self) -> Any:
-        n = self.diagonal.size
-        own = np.arange(n, dtype=self.C.indices.dtype)
-        diagonal = scipy.sparse.csr_array((self.diagonal, own, np.arange(n + 1)), shape=(n, n))
-        return scipy.sparse.csr_array(diagonal - self.C)
+    def _cholesky(self) -> Preconditioner:
+        position, factor = _eliminated((self.C.indptr, self.C.indices, self.C.data), self.ground)
+        return 0.0, position, *factor
 
     @cached_property
-    def _jacobi(self) -> tuple[Array, Array, Array, Array]:
-        """A factor without entries beside its pivots."""
-        return np.zeros(self.diagonal.size + 1, np.int64), np.empty(0, np.int32), np.empty(0), self.diagonal
+    def _aggregates(self) -> Preconditioner:
+        from structmask.backends._numba.aggregation import aggregates, collapsed
 
-    @cached_property
-    def _cholesky(self) -> tuple[Array, Any, Any]:
-        """Order of elimination, the matrix in that order, and the factor."""
-        from structmask.backends._numba.approximate_cholesky import approximate_cholesky
-
-        C, n = self.C, self.diagonal.size
-        order, ends, later, values, pivots = approximate_cholesky(
-            C.indptr, C.indices, C.data, self.ground, np.uint64(_SEED)
-        )
-        position = np.empty(n, np.int32)
-        position[order] = np.arange(n, dtype=np.int32)
-        return order, _parts(self._matrix[order][:, order]), (ends, position[later], values, pivots)
+        parts = self.C.indptr, self.C.indices, self.C.data
+        labels, count = aggregates(*parts)
+        ground = np.bincount(labels, weights=self.ground, minlength=count)
+        position, factor = _eliminated(collapsed(*parts, labels, count), ground)
+        return _SHARE, position[labels], *factor
 
 
-def _parts(A: Any) -> tuple[Array, Array, Array]:
-    return A.indptr, A.indices, A.data
+def _eliminated(parts: tuple[Array, ...], ground: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    """Place of each node in a random elimination, and the factor."""
+    from structmask.backends._numba.approximate_cholesky import approximate_cholesky
+
+    order, ends, later, values, pivots = approximate_cholesky(*parts, ground, np.uint64(_SEED))
+    position = np.empty(order.size, np.int32)
+    position[order] = np.arange(order.size, dtype=np.int32)
+    return position, (ends, position[later], values, pivots)

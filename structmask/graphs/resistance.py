@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.first_passage import FirstPassage
 from structmask.graphs.transient import TransientSystem
@@ -49,16 +50,17 @@ def resistances(A: Any, measure: Array, pairs: Array, component: Array, tol: flo
     """R_ij (pairs,) for conductances diag(measure) A; infinite between components."""
 
     def grounded(j: int, sources: Array) -> Array:
-        own = np.flatnonzero((component == component[j]) & (np.arange(component.size) != j))
+        ground = np.zeros(component.size)
+        ground[j] = 1
+        is_own = (component == component[j]) & (ground == 0)
+        own = np.flatnonzero(is_own)
         r = np.full(sources.size, np.inf)
         r[sources == j] = 0
         position: Array = np.searchsorted(own, sources)
         inside = np.isin(sources, own)
         if inside.any():
-            steps = A[own]
-            kept = steps[:, own]
-            kept.sort_indices()
-            system = TransientSystem(kept, steps[:, [j]].toarray()[:, 0], measure[own])
+            steps, _, leak = chain_kernels.restricted(A, is_own, ground)
+            system = TransientSystem(steps, leak, measure[own])
             rows, columns = position[inside], np.arange(int(inside.sum()))
             B = np.zeros((own.size, columns.size))
             B[rows, columns] = 1 / measure[own[rows]]

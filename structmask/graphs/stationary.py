@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import Classes, reversing_measure
 from structmask.graphs.transient import TransientSystem
@@ -47,11 +48,9 @@ def _visits(A: Any, tol: float) -> Array:
     if (m := reversing_measure(A)) is not None and m.min() > 0:
         return m
     g = int(np.argmax(np.diff(A.indptr)))  # a state that is left in many ways is seldom far
-    f = np.flatnonzero(np.arange(A.shape[0]) != g)
-    rows = A[f]
-    inside = rows[:, f]
-    inside.sort_indices()
-    leak = rows[:, [g]].toarray()[:, 0]
-    y = np.ones(A.shape[0])
-    y[f] = TransientSystem(inside, leak).solve(A[[g]].toarray()[0, f][:, None], transposed=True, tol=tol)[:, 0]
+    goal = np.zeros(A.shape[0])
+    goal[g] = 1
+    inside, leak, _ = chain_kernels.restricted(A, goal == 0, goal)
+    y, out = np.ones(A.shape[0]), A[[g]].toarray()[0, goal == 0]
+    y[goal == 0] = TransientSystem(inside, leak).solve(out[:, None], transposed=True, tol=tol)[:, 0]
     return y

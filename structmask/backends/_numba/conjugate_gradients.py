@@ -11,45 +11,31 @@ fast = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
 
 
 @fast
-def conjugate_gradients(matrix, factor, b, x, weight, tol, limit, give_up):  # noqa: C901, PLR0912  one recurrence, its loops fused
+def conjugate_gradients(network, preconditioner, b, x, weight, tol, limit, trial, give_up):
     """Improve x until max_i |b - S x|_i weight_i <= tol; returns the steps taken and the last such residual.
 
-    `matrix` is the CSR form of S, diagonal included; `factor` (indptr, pattern, multipliers, pivots) of a symmetric
-    elimination, one without entries for the diagonal alone. After 40 steps, and every 20 from then on, the rate so far
-    tells how many are left: more than `give_up`, and it stops.
+    `network` are the CSR arrays of C and the diagonal of S = diag(diagonal) - C; `preconditioner` a share of the
+    inverse diagonal, and (place, indptr, pattern, multipliers, pivots): the place of each node in a symmetric
+    elimination, that of its aggregate, empty without one. From `trial` steps on the rate so far tells, now and then,
+    how many are left: more than `give_up`, and it stops.
     """
-    indptr, indices, data = matrix
-    ends, pattern, multipliers, pivots = factor
     n = b.size
     r, z, p, q = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    _product(network, x, q)
+    size, steps, energy = 0.0, 0, 1.0
     for i in range(n):
-        total = b[i]
-        for e in range(indptr[i], indptr[i + 1]):
-            total -= data[e] * x[indices[e]]
-        r[i] = z[i] = total
-    size, steps, energy = _weighted(r, weight), 0, 1.0
-    history = np.empty(limit + 1)
+        r[i] = b[i] - q[i]
+        size = max(size, abs(r[i]) * weight[i])
+    sums, history = np.empty(preconditioner[-1].size), np.empty(limit + 1)
     history[0] = size
     while size > tol and steps < limit:
-        if steps > 0:
-            for i in range(n):
-                z[i] = r[i]
-        substitute_one(ends, pattern, multipliers, multipliers, pivots, z)
-        before, energy = energy, 0.0
-        for i in range(n):
-            energy += r[i] * z[i]
+        before, energy = energy, _preconditioned(preconditioner, network[3], r, z, sums)
         if not energy > 0:
             break
-        ratio = energy / before if steps > 0 else 0.0
+        ratio = energy / before
         for i in range(n):
             p[i] = z[i] + ratio * p[i] if steps > 0 else z[i]
-        curvature = 0.0
-        for i in range(n):
-            total = 0.0
-            for e in range(indptr[i], indptr[i + 1]):
-                total += data[e] * p[indices[e]]
-            q[i] = total
-            curvature += p[i] * total
+        curvature = _product(network, p, q)
         if not curvature > 0:
             break
         step, size = energy / curvature, 0.0
@@ -59,17 +45,43 @@ def conjugate_gradients(matrix, factor, b, x, weight, tol, limit, give_up):  # n
             size = max(size, abs(r[i]) * weight[i])
         steps += 1
         history[steps] = size
-        if steps % 20 == 0 and steps >= 40 and _left(history, steps, tol) > give_up:
+        if steps >= trial and steps % 8 == 0 and _left(history, steps, tol) > give_up:
             break
     return steps, size
 
 
 @fast
-def _weighted(r, weight):
-    size = 0.0
+def _product(network, x, y):
+    """Y = S x, and <x, y>."""
+    indptr, indices, data, diagonal = network
+    energy = 0.0
+    for i in range(x.size):
+        total = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            total += data[e] * x[indices[e]]
+        y[i] = diagonal[i] * x[i] - total
+        energy += x[i] * y[i]
+    return energy
+
+
+@fast
+def _preconditioned(preconditioner, diagonal, r, z, sums):
+    """Z = share diag^-1 r + P M^-1 P^T r, where P^T sums over aggregates, and <r, z>."""
+    share, place, ends, pattern, multipliers, pivots = preconditioner
+    energy = 0.0
+    if place.size == 0:
+        for i in range(r.size):
+            z[i] = share * r[i] / diagonal[i]
+            energy += r[i] * z[i]
+        return energy
+    sums[:] = 0.0
     for i in range(r.size):
-        size = max(size, abs(r[i]) * weight[i])
-    return size
+        sums[place[i]] += r[i]
+    substitute_one(ends, pattern, multipliers, multipliers, pivots, sums)
+    for i in range(r.size):
+        z[i] = share * r[i] / diagonal[i] + sums[place[i]]
+        energy += r[i] * z[i]
+    return energy
 
 
 @fast
