@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,22 +98,39 @@ class Convolution:
         sides = [pair for pair in zip(rows, columns, strict=True) if pair != (1, 1)] or [(1, 1)]
         rows, columns = zip(*sides, strict=True)
         self.plan = fft_plan.plan(rows, columns, offsets.dtype)
-        self.spectrum = self.plan.spectrum(offsets.reshape(-1, *self.plan.table_shape))
+        self.offsets = offsets.reshape(-1, *self.plan.table_shape)
+        self._phases: dict[int, Any] = {}
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Sides of the circulant."""
         return tuple(2 * axis.h for axis in self.plan.axes)
 
+    @cached_property
+    def spectrum(self) -> Array:
+        return self.plan.spectrum(self.offsets)
+
+    def _in_phases(self, columns: int) -> Any:
+        """The matrix for so few columns that several phases of each fill a vector."""
+        from structmask.backends._numba import polyphase
+
+        if columns not in self._phases:
+            self._phases[columns] = polyphase.in_phases(self.plan, self.offsets, columns)
+        return self._phases[columns]
+
     def product(self, X: Array) -> Array:
         """M @ X for X (..., n, k)."""
-        from structmask.backends._numba import convolution
+        from structmask.backends._numba import convolution, polyphase
 
+        if polyphase.phase_count(self.plan, X.shape[-1]) > 1:
+            this = self._in_phases(X.shape[-1])
+            heads, spectrum, (x,) = self._flat(this.spectrum, X)
+            return self._shaped(this.product(spectrum, x), heads)
         if self._folds(X):  # heads that share the table join the columns, so that no lane stays empty
             folded = np.moveaxis(X, -2, 0).reshape(1, X.shape[-2], -1)
             Y = convolution.product(self.plan, self.spectrum, folded)[0]
             return np.moveaxis(Y.reshape(-1, *X.shape[:-2], X.shape[-1]), 0, -2)
-        heads, spectrum, (x,) = self._flat(X)
+        heads, spectrum, (x,) = self._flat(self.spectrum, X)
         return self._shaped(convolution.product(self.plan, spectrum, x), heads)
 
     def _folds(self, X: Array) -> bool:
@@ -122,7 +140,7 @@ class Convolution:
         """Gradient of <G, M X> for the table, summed over columns, and over heads that share the table."""
         from structmask.backends._numba import convolution
 
-        heads, spectrum, (g, x) = self._flat(G, X)
+        heads, spectrum, (g, x) = self._flat(self.spectrum, G, X)
         table = convolution.offsets_gradient(self.plan, g, x, spectrum.shape[0])
         return table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), *self.table)
 
@@ -130,21 +148,21 @@ class Convolution:
         """(M * F G^T) X, features multiplied in the first and contracted in the last stage of the transform."""
         from structmask.backends._numba import fused
 
-        heads, spectrum, (f, g, x) = self._flat(F, G, X)
+        heads, spectrum, (f, g, x) = self._flat(self.spectrum, F, G, X)
         return self._shaped(fused.hadamard(self.plan, spectrum, f, g, x), heads)
 
     def hadamard_pullback(self, F: Array, G: Array, X: Array, P: Array) -> tuple[Array, Array, Array, Array]:
         """Gradients of <P, (M * F G^T) X> for F, G, X and the table."""
         from structmask.backends._numba import fused
 
-        heads, spectrum, operands = self._flat(F, G, X, P)
+        heads, spectrum, operands = self._flat(self.spectrum, F, G, X, P)
         *gradients, table = fused.hadamard_pullback(self.plan, spectrum, *operands)
         dF, dG, dX = (self._shaped(gradient, heads) for gradient in gradients)
         return dF, dG, dX, table.reshape(*(heads if spectrum.shape[0] > 1 else self.batch), *self.table)
 
-    def _flat(self, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
+    def _flat(self, spectrum: Array, *operands: Array) -> tuple[tuple[int, ...], Array, list[Array]]:
         heads = broadcast_shapes(self.batch, *(a.shape[:-2] for a in operands))
-        spectrum = shared(self.spectrum.reshape(*self.batch, *self.spectrum.shape[1:]), heads, 2)
+        spectrum = shared(spectrum.reshape(*self.batch, *spectrum.shape[1:]), heads, 1)
         return heads, spectrum, [flat(a, heads, 2) for a in operands]
 
     @staticmethod

@@ -65,9 +65,11 @@ class Circulant:
         if not all(kernels.numba_runs(a, complex_=True) for a in (self.offsets, X)):
             return False
         columns = math.prod(X.shape[:-2]) * X.shape[-1] * (2 if arrays.is_complex(X) else 1)
+        if self.levels == 1:
+            return True
         if not self.real:
             return bool(columns >= _COMPLEX_COLUMNS)
-        few = 1 if self.levels == 1 else 3 if arrays.precision(X) == "float32" else 2
+        few = 3 if arrays.precision(X) == "float32" else 2
         return bool(columns > few) or math.prod(self.lengths) <= 1024
 
     def _by_kernel(self, X: Array) -> Array:

@@ -293,7 +293,7 @@ def test_plans_are_shared_and_checked():
 
 @dtypes
 def test_a_small_column_beside_large_ones_keeps_its_digits(dtype):
-    """Columns are packed in pairs: each is brought to size one before, so that none takes on another's rounding."""
+    """Every column has a lane of its own, or several: none takes on another's rounding."""
     rng = np.random.default_rng(7)
     n = 600
     table, X = rng.standard_normal((1, 2 * n - 1)), rng.standard_normal((1, n, 37))

@@ -1,19 +1,17 @@
 """Products with Toeplitz matrices and their gradient, many columns at once, by the FFT of `fft_plan`.
 
-A task is one batch entry and one block of 2V columns: V columns are the real, V the imaginary parts of V complex
-signals. The matrix is real, so both sets of columns come out of one complex product. Tasks have in common only tables
-that nobody writes: they are spread over the threads, every worker with its own scratch of h rows. Inside a task the
+A task is one batch entry and one block of V columns, one a lane (or fewer columns in several phases, see `polyphase`).
+Tasks have in common only tables that nobody writes: they are spread over the threads, every worker with its own scratch
+of h rows. Inside a task the
 stages run depth first: a wide stage when its block is entered or left, the stages of a block that fits the L1 cache one
 after the other.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .fft_jobs import Job, block_widths, worker_count
@@ -22,83 +20,61 @@ from .fft_stages import enter_columns, leave_columns
 from .fft_walk import backward, chunk_rows, correlate, forward, multiply, part
 
 
-@njit(nogil=True, cache=True)
-def _set_scales(X, column, width, scales):
-    """Powers of two that bring each column of a block to size one, and then their inverses.
-
-    Two columns are the parts of one complex signal: a small one would take on the rounding of a large one beside it,
-    and any one the nan of the other. A column with an inf or nan is therefore not read (0) and comes out as nan.
-    """
-    count = min(width, X.shape[1] - column)
-    scales[:] = 0
-    for r in range(X.shape[0]):
-        for c in range(count):
-            size = abs(X[r, column + c])
-            scales[c] = size if size > scales[c] else scales[c]  # noqa: FURB136  max() would stop at a nan
-            scales[width + c] += 0 * size
-    for c in range(width):
-        if scales[width + c] != 0:
-            scales[c] = 0
-            continue
-        exponent = min(max(math.frexp(scales[c])[1], -100), 100) if scales[c] > 0 else 0
-        scales[width + c] = 2.0**exponent if scales[c] > 0 else 0  # a column of zeros stays one
-        scales[c] = 2.0**-exponent
-
-
 @part
-def _enter(lanes, axes, legs, level, stages, twiddles, half, rows, base, X, k, column, scales):
+def _enter(lanes, axes, legs, level, stages, twiddles, rows, base, X, step, column):
     """The first level of a block of columns, forward."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_IN], chunk):
         count = min(chunk, level[RUN_IN] - begin)
-        enter_columns(lanes, axes, legs, level, half, rows, base + begin, begin, count, X, k, column, twiddles, scales)
+        enter_columns(lanes, axes, legs, level, rows, base + begin, begin, count, X, step, column, X.size, twiddles)
         forward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
 
 
 @part
-def _leave(lanes, axes, legs, level, stages, twiddles, half, rows, base, Y, k, column, scales):
+def _leave(lanes, axes, legs, level, stages, twiddles, rows, base, Y, step, column):
     """The first level back to a block of columns."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_OUT], chunk):
         count = min(chunk, level[RUN_OUT] - begin)
         backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
-        leave_columns(lanes, axes, legs, level, half, rows, base + begin, begin, count, Y, k, column, twiddles, scales)
+        leave_columns(lanes, axes, legs, level, rows, base + begin, begin, count, Y, step, column, Y.size, twiddles)
 
 
-def _product_tasks(_phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, X, Y):
-    (batch, _, k), width, levels = X.shape, 2 * len(lanes), sides[0]
-    blocks, scales = (k + width - 1) // width, np.empty(2 * width, rows.dtype)
+def _product_tasks(
+    _turn, worker, workers, lanes, phases, group, axes, legs, sides, stages, twiddles, rows, spectrum, X, Y
+):  # fmt: skip
+    (batch, _, k), width, levels = X.shape, len(lanes), sides[0]
+    step = len(phases) * k
+    blocks = (step + width - 1) // width
     for task in range(worker, batch * blocks, workers):
         b, column = task // blocks, task % blocks * width
-        table = spectrum[b % len(spectrum)]
-        _set_scales(X[b], column, width, scales)
-        for half in range(2):
-            _enter(lanes, axes, legs, levels[0], stages, twiddles, half, rows, 0, X[b], k, column, scales)
-            multiply(lanes, axes, legs, levels, stages, twiddles, rows, table[half])
-            _leave(lanes, axes, legs, levels[0], stages, twiddles, half, rows, 0, Y[b], k, column, scales)
+        _enter(lanes, axes, legs, levels[0], stages, twiddles, rows, 0, X[b], step, column)
+        multiply(lanes, phases, group, axes, legs, levels, stages, twiddles, rows, spectrum[b % len(spectrum)])
+        _leave(lanes, axes, legs, levels[0], stages, twiddles, rows, 0, Y[b], step, column)
 
 
-def _correlation_tasks(_phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, X, P, total):
-    """`total` (batch, parts, 2, 2 size): columns are dealt to parts, so that a task owns its total."""
-    (batch, _, k), width, parts = X.shape, 2 * len(lanes), total.shape[1]
-    signal, ones = rows.size // (2 * width), np.ones(width, rows.dtype)
+def _correlation_tasks(
+    _turn, worker, workers, lanes, _phases, _group, axes, legs, sides, stages, twiddles, rows, X, P, total
+):  # fmt: skip
+    """`total` (batch, parts, 2 size): columns are dealt to parts, so that a task owns its total."""
+    (batch, _, k), width, parts = X.shape, len(lanes), total.shape[1]
+    signal = rows.size // (4 * width)
     for task in range(worker, batch * parts, workers):
         b, part = task // parts, task % parts
         for column in range(part * width, k, parts * width):
-            for half in range(2):
-                _enter(lanes, axes, legs, sides[0, 0], stages, twiddles, half, rows, 0, X[b], k, column, ones)
-                _enter(lanes, axes, legs, sides[1, 0], stages, twiddles, half, rows, signal, P[b], k, column, ones)
-                correlate(lanes, axes, legs, sides, stages, twiddles, rows, signal, total[b, part, half])
+            _enter(lanes, axes, legs, sides[0, 0], stages, twiddles, rows, 0, X[b], k, column)
+            _enter(lanes, axes, legs, sides[1, 0], stages, twiddles, rows, signal, P[b], k, column)
+            correlate(lanes, axes, legs, sides, stages, twiddles, rows, signal, total[b, part])
 
 
-PRODUCT = Job(_product_tasks, given=(3, 3), made=(3,))
-CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(4,))
+PRODUCT = Job(_product_tasks, given=(2, 3), made=(3,))
+CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(3,))
 
 
 def _blocks(plan: Plan, batch: int, k: int) -> tuple[int, int]:
     """Lanes and workers: the fewest rounds of tasks, narrow blocks on a tie."""
     wide, narrow = block_widths(plan)
-    tasks = {lanes: batch * -(-k // (2 * lanes)) for lanes in (narrow, wide)}
+    tasks = {lanes: batch * -(-k // lanes) for lanes in (narrow, wide)}
     workers = {lanes: worker_count(plan, count) for lanes, count in tasks.items()}
     lanes = min(tasks, key=lambda lanes: -(-tasks[lanes] // workers[lanes]))
     return lanes, workers[lanes]
@@ -110,7 +86,7 @@ def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[A
     Parameters
     ----------
     plan : for M of shape (m, n).
-    spectrum : (D, 2, 2 size) from `plan.spectrum`; D = 1 (one matrix for the whole batch) or D = batch.
+    spectrum : (D, 2 size) from `plan.spectrum`; D = 1 (one matrix for the whole batch) or D = batch.
     X : (batch, n, k).
 
     Returns
@@ -143,15 +119,15 @@ def offsets_gradient(plan: Plan, P: NDArray[Any], X: NDArray[Any], D: int, /) ->
     if X.size == 0:
         return np.zeros((D, *plan.table_shape), plan.dtype)
     P, X = (np.ascontiguousarray(A, plan.dtype) for A in (P, X))
-    blocks = -(-k // (2 * lanes))
+    blocks = -(-k // lanes)
     workers = worker_count(plan, batch * blocks)
     parts = 1 if batch % workers == 0 else min(blocks, workers)
-    total = np.zeros((batch, parts, 2, 2 * plan.size), plan.dtype)
+    total = np.zeros((batch, parts, 2 * plan.size), plan.dtype)
     CORRELATION.run(plan, lanes, min(workers, batch * parts), 2, X, P, total)
     return gather_offsets(plan, total.sum(axis=1), D)
 
 
 def gather_offsets(plan: Plan, total: NDArray[Any], D: int) -> NDArray[Any]:
-    """Tables (D, m_1+n_1-1, ...) from the correlation spectra (batch, 2, 2 size) of every batch entry."""
+    """Tables (D, m_1+n_1-1, ...) from the correlation spectra (batch, 2 size) of every batch entry."""
     shared = total.sum(axis=0, keepdims=True, dtype=np.float64) if D == 1 else total
     return plan.offsets(shared).astype(plan.dtype)

@@ -22,7 +22,7 @@ from .fft_plan import Plan
 
 POOLED_BYTES = 32 * 1024 * 1024
 # `Plan.work` of all tasks below which a second thread costs more than it saves.
-SERIAL_WORK = 20_000
+SERIAL_WORK = 80_000
 
 _pool = threading.local()
 
@@ -55,42 +55,47 @@ def worker_count(plan: Plan, tasks: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A compiled `tasks(phase, worker, workers, lanes, axes, legs, levels, stages, twiddles, rows, *arrays)`.
+    """A compiled `tasks(turn, worker, workers, *sizes, levels, stages, twiddles, rows, *arrays)`.
 
-    `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an integer). Every worker ends
-    a phase before one begins the next.
+    The sizes are tuples, for whose lengths it is compiled: lanes, phases, columns in a group, axes (one or more than
+    one), legs of a first stage. `given` and `made` tell the arrays it reads and writes by their numbers of axes (0: an
+    integer). Every worker ends a turn before one begins the next.
     """
 
     tasks: Callable[..., None]
     given: tuple[int, ...]
     made: tuple[int, ...]
-    phases: int = 1
+    turns: int = 1
 
-    def run(self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any) -> None:
+    def run(
+        self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any, phases: int = 1, group: int = 1
+    ) -> None:
         """Run on `arrays` with scratch for so many signals per worker."""
         rows = scratch(workers, signals * plan.scratch_rows, lanes, plan.dtype)
-        axes = min(2, len(plan.axes))
-        key = (self, lanes, axes, plan.widest, plan.dtype)
-        tables = ((0,) * lanes, (0,) * axes, (0,) * plan.widest, plan.levels, plan.stages, plan.twiddles)
-        tasks = _compiled_tasks(*key)
+        sizes = lanes, phases, group, min(2, len(plan.axes)), plan.widest
+        tables = *((0,) * size for size in sizes), plan.levels, plan.stages, plan.twiddles
+        tasks = _compiled_tasks(self, plan.dtype, *sizes)
         if workers > 1:
-            _compiled_loop(*key)(tasks, self.phases, *tables, rows, arrays)
+            _compiled_loop(self, plan.dtype, *sizes)(tasks, self.turns, *tables, rows, arrays)
             return
-        for phase in range(self.phases):
-            tasks(phase, 0, 1, *tables, rows[0], *arrays)
+        for turn in range(self.turns):
+            tasks(turn, 0, 1, *tables, rows[0], *arrays)
 
 
-def _loop(tasks, phases, lanes, axes, legs, levels, stages, twiddles, rows, arrays):
+def _loop(tasks, turns, lanes, phases, group, axes, legs, levels, stages, twiddles, rows, arrays):
     workers = len(rows)
-    for phase in range(phases):
+    for turn in range(turns):
         for worker in prange(workers):
-            tasks(phase, np.int64(worker), workers, lanes, axes, legs, levels, stages, twiddles, rows[worker], *arrays)
+            tasks(
+                turn, np.int64(worker), workers, lanes, phases, group, axes, legs, levels, stages, twiddles,
+                rows[worker], *arrays,
+            )  # fmt: skip
 
 
-def _signature(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> tuple[list[Any], list[Any], Any]:
+def _signature(job: Job, dtype: np.dtype[Any], sizes: tuple[int, ...]) -> tuple[list[Any], list[Any], Any]:
     """Types of the tables, of the arrays, and of a number."""
     number = numba.from_dtype(dtype)
-    tables = [types.UniTuple(types.int64, count) for count in (lanes, axes, legs)]
+    tables = [types.UniTuple(types.int64, count) for count in sizes]
     tables += [types.Array(types.int64, axes, "C", readonly=True) for axes in (3, 2)]
     tables += [types.Array(number, 1, "C", readonly=True)]
     arrays = [types.Array(number, axes, "C", readonly=True) if axes else types.int64 for axes in job.given]
@@ -98,15 +103,15 @@ def _signature(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any])
 
 
 @cache
-def _compiled_tasks(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    tables, arrays, number = _signature(job, lanes, axes, legs, dtype)
+def _compiled_tasks(job: Job, dtype: np.dtype[Any], *sizes: int) -> Any:
+    tables, arrays, number = _signature(job, dtype, sizes)
     signature = types.void(*(types.int64,) * 3, *tables, types.Array(number, 1, "C"), *arrays)
     return njit(signature, nogil=True, cache=True)(job.tasks)
 
 
 @cache
-def _compiled_loop(job: Job, lanes: int, axes: int, legs: int, dtype: np.dtype[Any]) -> Any:
-    tables, arrays, number = _signature(job, lanes, axes, legs, dtype)
-    tasks = types.FunctionType(_compiled_tasks(job, lanes, axes, legs, dtype).nopython_signatures[0])
+def _compiled_loop(job: Job, dtype: np.dtype[Any], *sizes: int) -> Any:
+    tables, arrays, number = _signature(job, dtype, sizes)
+    tasks = types.FunctionType(_compiled_tasks(job, dtype, *sizes).nopython_signatures[0])
     signature = types.void(tasks, types.int64, *tables, types.Array(number, 2, "C"), types.Tuple(arrays))
     return njit(signature, nogil=True, cache=True, parallel=True)(_loop)

@@ -1,19 +1,26 @@
 """Lengths, stages and orders of the many-column FFT behind a Toeplitz product on a grid of any number of levels.
 
-One level first: Y = M X with M_ij = c[i - j], an m x n matrix. Take h >= max(m, n), so that 2h > m + n - 2: the offsets
--(n-1) .. m-1 are distinct modulo 2h, c is the first column of a circulant of side 2h, and rows i < h of the circulant
-product of X padded with zeros to 2h rows are M X. With w = exp(-2 pi i / 2h) and X_j = 0 for j >= h, the spectrum of X
-splits by parity,
+One level first: Y = M X with M_ij = c[i - j], an m x n matrix. Take h >= max(m, n) and polynomials modulo u^(2h) + 1:
+column j of X is the coefficient of u^j, c[s] that of u^s, and 1 / u = -u^(2h-1). The exponents of the product are
+-(n-1) .. m+n-2; none but i itself is i < m modulo 2h, so that coefficients 0 .. m-1 are M X. Over the complex numbers
+u^(2h) + 1 = (u^h + i)(u^h - i), where a real polynomial has conjugate remainders. One of them is enough:
 
-    even  sum_{j<h} X_j w^(2pj),          a transform of length h ("cyclic" half),
-    odd   sum_{j<h} (X_j w^j) w^(2pj),    the same of the twisted data ("skew" half),
+    modulo u^h + i      sum_{j<2h} x_j u^j  =  sum_{j<h} (x_j - i x_{j+h}) u^j,
 
-and row i < h of the inverse transform is 1/(2h) times the sum of two inverse transforms of length h, the second
-twisted back by w^(-i). So two products of length h, one after the other in the same h rows of scratch: the h rows of
-zeros never exist.
+the values of which at the roots u = exp(-2 pi i (f + 1/4) / h), f < h, are a transform of length h of data twisted by
+a quarter turn. X has no rows from h on: its remainder is X itself, real, and M X is the real part of the remainder of
+the product. So a real column costs one complex transform of length h, not 2h; there are no rows of zeros; and the
+column is alone in its transform, so that its rounding is its own.
 
-Several levels: the first one is split in this way; each of its frequencies is a product on the grid of the other
-levels, done in place before the first level is transformed back (`fft_walk`). No level ever holds its zeros.
+Several levels: the first one is done in this way; each of its frequencies is a complex product on the grid of the
+other levels, done in place before the first level is transformed back (`fft_walk`). Complex data need all of the 2h
+frequencies of a circulant of side 2h, which split by parity, w = exp(-2 pi i / 2h),
+
+    even  sum_{j<h} X_j w^(2pj),          a transform of length h,
+    odd   sum_{j<h} (X_j w^j) w^(2pj),    the same of data twisted by half a turn,
+
+and row i < h of the inverse transform is the sum of two inverse transforms of length h, the second twisted back by
+w^(-i): two products of length h, one after the other. No level ever holds its zeros.
 
 Each transform of length h = R_0 R_1 ... is a decimation in frequency (natural order in, digit-reversed order out),
 followed on the last level by the multiplication with a spectrum kept in that order, and a decimation in time back: no
@@ -49,8 +56,8 @@ FIELDS = 15
     ENTERING, LEAVING,  # sides n_l and m_l of the grid
     RUN_IN, RUN_OUT,  # rows inside one position of this level: the sides of all later levels multiplied
     PITCH, GAP_ROWS,  # scratch rows from one position to the next, and extra positions between legs
-    BASE, HALF,  # scratch row where the level begins, and rows of one half
-    LINES,  # lines of the last level inside both halves of this one
+    BASE, HALF,  # scratch row where the level begins, and rows of one of its transforms
+    LINES,  # lines of the last level inside all transforms of this one
 ) = range(FIELDS)  # fmt: skip
 
 
@@ -111,11 +118,15 @@ def stage_cost(radices: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of a grid: m positions of rows, n of columns, and the radices of its transforms of length h."""
+    """One level of a grid: m positions of rows, n of columns, and the radices of its transforms of length h.
+
+    Data of the transforms number t are twisted by `turns[t]`: row j by exp(-2 pi i j turns[t] / h).
+    """
 
     m: int
     n: int
     radices: tuple[int, ...]
+    turns: tuple[float, ...]
 
     @cached_property
     def h(self) -> int:
@@ -123,15 +134,15 @@ class Level:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """The frequency, of 2h, at each row after the forward stages: even ones, then odd ones, digits reversed."""
-        half = np.arange(self.h).reshape(self.radices[::-1]).T.ravel()
-        return np.concatenate([2 * half, 2 * half + 1])
+        """The frequency, counted through all transforms, at each row after the forward stages: digits are reversed."""
+        count, reverse = len(self.turns), np.arange(self.h).reshape(self.radices[::-1]).T.ravel()
+        return np.concatenate([count * reverse + t for t in range(count)])
 
     def tables(self) -> tuple[list[tuple[int, int, int]], NDArray[np.float64]]:
         """Radix, rows of the blocks it splits, and beginning of its twiddle factors for every stage; the factors."""
         h, first = self.h, self.radices[0]
-        j = np.arange(h // first)[:, None]
-        factors = [np.exp(-1j * np.pi / h * (j * (2 * np.arange(first) + odd) % (2 * h))) for odd in (0, 1)]
+        j, f = np.arange(h // first)[:, None], np.arange(first)
+        factors = [np.exp(-2j * np.pi / h * (j * (f + turn) % h)) for turn in self.turns]
         begins, sizes = [0], [h // prod(self.radices[:stage]) for stage in range(len(self.radices) + 1)]
         for radix, (size, stride) in zip(self.radices[1:], pairwise(sizes[1:]), strict=True):
             begins.append(2 * sum(table.size for table in factors))
@@ -169,8 +180,13 @@ class Plan:
 
     @cached_property
     def size(self) -> int:
-        """Frequencies of one half of the first level, every other level with both halves."""
-        return self.axes[0].h * prod(2 * axis.h for axis in self.axes[1:])
+        """Frequencies of all levels together."""
+        return prod(self.lengths)
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Frequencies of every level."""
+        return tuple(len(axis.turns) * axis.h for axis in self.axes)
 
     @cached_property
     def work(self) -> float:
@@ -206,7 +222,7 @@ class Plan:
             half = (axis.h + axis.radices[0] * gap) * pitch
             own_stages, own_twiddles = axis.tables()
             stop = len(stages) + len(own_stages)
-            lines = prod(2 * a.h for a in self.axes[index:-1])
+            lines = prod(self.lengths[index:-1])
             for side, (n, m, run_in, run_out) in enumerate(((axis.n, axis.m, *runs), (axis.m, axis.n, *runs[::-1]))):
                 levels[side, index] = (
                     axis.radices[0], stride, begin, axis.h, len(stages), stop, n, m, run_in, run_out, pitch, gap, base,
@@ -214,7 +230,7 @@ class Plan:
                 )  # fmt: skip
             stages += [(radix, size, begin + table) for radix, size, table in own_stages]
             twiddles.append(own_twiddles)
-            base += half if index == 0 else 2 * half
+            base += len(axis.turns) * half
         return levels, np.array(stages), np.concatenate(twiddles).astype(self.dtype), base
 
     @property
@@ -236,27 +252,37 @@ class Plan:
         return self._tables[3]
 
     def spectrum(self, offsets: NDArray[Any], /) -> NDArray[Any]:
-        """Spectra (D, 2, 2 size) of tables `offsets` (D, m_1+n_1-1, ...): the entry for i - j is at i - j + n - 1.
+        """Spectra (D, 2 size) of real tables `offsets` (D, m_1+n_1-1, ...): the entry for i - j is at i - j + n - 1.
 
-        Even, then odd frequencies of every level, in the order of the kernels, real and imaginary parts interleaved.
+        Frequencies of every level are in the order of the kernels, real and imaginary parts interleaved.
         """
-        axes, lengths = range(1, len(self.axes) + 1), [2 * axis.h for axis in self.axes]
-        kind = np.complex128 if np.iscomplexobj(offsets) else np.float64
-        circulant = np.zeros((len(offsets), *lengths), kind)
-        circulant[(slice(None), *map(slice, self.table_shape))] = offsets
-        circulant = np.roll(circulant, [1 - axis.n for axis in self.axes], axes)
-        natural = scipy.fft.fftn(circulant, axes=axes, overwrite_x=True) / prod(lengths)
+        h, m, n = self.axes[0].h, self.axes[0].m, self.axes[0].n
+        wide = np.zeros((len(offsets), 2 * h, *self.lengths[1:]))
+        wide[(slice(None), slice(h - n + 1, h + m), *map(slice, self.table_shape[1:]))] = offsets
+        folded = (wide[:, h:] + 1j * wide[:, :h]) * self._twist  # u^(-h) is i
+        axes = range(1, len(self.axes) + 1)
+        folded = np.roll(folded, [1 - axis.n for axis in self.axes[1:]], axes[1:])
+        natural = scipy.fft.fftn(folded, axes=axes, overwrite_x=True) / self.size
         ordered = natural[np.ix_(np.arange(len(offsets)), *(axis.order for axis in self.axes))]
-        return ordered.reshape(len(offsets), 2, -1).view(np.float64).astype(self.dtype)
+        return ordered.reshape(len(offsets), -1).view(np.float64).astype(self.dtype)
 
     def offsets(self, spectrum: NDArray[Any], /) -> NDArray[np.float64]:
         """Tables (D, m_1+n_1-1, ...) in float64 of correlations given by spectra ordered as in `spectrum`."""
-        axes, lengths = range(1, len(self.axes) + 1), [2 * axis.h for axis in self.axes]
+        h, m, n = self.axes[0].h, self.axes[0].m, self.axes[0].n
         ordered = spectrum.astype(np.float64).view(np.complex128)
-        natural = np.empty((len(ordered), *lengths), np.complex128)
+        natural = np.empty((len(ordered), *self.lengths), np.complex128)
         natural[np.ix_(np.arange(len(ordered)), *(axis.order for axis in self.axes))] = ordered.reshape(natural.shape)
-        circulant = np.roll(scipy.fft.ifftn(natural, axes=axes).real, [axis.n - 1 for axis in self.axes], axes)
-        return circulant[(slice(None), *map(slice, self.table_shape))]
+        axes = range(1, len(self.axes) + 1)
+        folded = scipy.fft.ifftn(natural, axes=axes, overwrite_x=True) * self._twist.conj()
+        folded = np.roll(folded, [axis.n - 1 for axis in self.axes[1:]], axes[1:])
+        wide = np.concatenate([folded.imag, folded.real], axis=1)
+        return wide[(slice(None), slice(h - n + 1, h + m), *map(slice, self.table_shape[1:]))]
+
+    @cached_property
+    def _twist(self) -> NDArray[np.complex128]:
+        """exp(-2 pi i j / 4h) for the first level, one of its axes for each axis of `spectrum`."""
+        h = self.axes[0].h
+        return np.exp(-0.5j * np.pi / h * np.arange(h)).reshape(-1, *(1,) * (len(self.axes) - 1))
 
 
 def widest_radix(lane_bytes: int) -> int:
@@ -288,7 +314,12 @@ def plan(
 def _plan(m: tuple[int, ...], n: tuple[int, ...], code: str, lane_bytes: int) -> Plan:
     last, widest = len(m) - 1, widest_radix(lane_bytes)
     axes = tuple(
-        Level(int(rows), int(columns), good_length(max(rows, columns), widest, 2 if level == last else 1))
+        Level(
+            int(rows),
+            int(columns),
+            good_length(max(rows, columns), widest, 2 if level == last else 1),
+            (0.0, 0.5) if level else (0.25,),
+        )
         for level, (rows, columns) in enumerate(zip(m, n, strict=True))
     )
     return Plan(axes, np.dtype(code), lane_bytes)

@@ -4,16 +4,18 @@
 are the scratch rows `start` + (j + stride t) pitch + s for s < count, `pitch` rows being from one position to the next.
 The first and last stages (`enter_*`, `leave_*`) are the only ones that know where data come from and go to, so another
 fusion is another short body here; they take the row of `Plan.levels` that describes their level. The length of the
-tuple `axes` is one where positions have no rows inside them (pitch = count = 1), else two. `half` is 0 for the cyclic
-and 1 for the skew product, see `fft_plan`.
+tuple `axes` is one where positions have no rows inside them (pitch = count = 1), else two. `half` is 0 for the even and
+1 for the odd frequencies of a level that has both, see `fft_plan`.
 """
 
 from __future__ import annotations
 
 import cmath
 import math
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -80,16 +82,51 @@ def inverse_stage(
 
 @kernel
 def multiply_stage(
-    e: Emitter, radix: Index, rows: Any, start: Index, count: Index, spectrum: Any, table: Index
+    e: Emitter,
+    phases: int,
+    group: int,
+    radix: Index,
+    rows: Any,
+    start: Index,
+    count: Index,
+    spectrum: Any,
+    table: Index,
 ) -> None:
     """Last forward stage, times the spectrum, first inverse stage, for `count` blocks of `radix` rows."""
+    size = spectrum_numbers(e.lanes, phases, group)
     for R in RADICES:
         with e.when(radix, R), e.loop(count) as j:
             places = [start + j * R + t for t in range(R)]
-            y = dft([e.row(rows, place) for place in places])
-            y = [z * e.scalars(spectrum, table + (j * (2 * R) + 2 * t)) for t, z in enumerate(y)]
+            y, first = dft([e.row(rows, place) for place in places]), table + j * (R * size)
+            if phases == 1:
+                y = [z * e.scalars(spectrum, first + t * size) for t, z in enumerate(y)]
+            else:
+                for place, z in zip(places, y, strict=True):
+                    e.put_row(z, rows, place)
+                with e.loop(Index(e.builder, R)) as t:
+                    _mix(e, phases, group, rows, start + j * R + t, spectrum, first + t * size)
+                y = [e.row(rows, place) for place in places]
             for place, x in zip(places, inverse_dft(y), strict=True):
                 e.put_row(x, rows, place)
+
+
+def spectrum_numbers(lanes: int, phases: int, group: int) -> int:
+    """Numbers in the spectrum at one frequency: one complex one, or as many as `_mix` takes."""
+    return 2 if phases == 1 else 2 * ((phases - 1) * group + lanes)
+
+
+def _mix(e: Emitter, phases: int, group: int, rows: Any, row: Index, spectrum: Any, at: Index) -> None:
+    """Lanes (phase i, column c) of a row become the sum over phases j of t[i - j] times lane (j, c), see `polyphase`.
+
+    The real parts of t[1-p], ..., t[p-1] come first, each `group` times, so that the factors of phase j are neighbours.
+    """
+    x, half = e.row(rows, row), spectrum_numbers(e.lanes, phases, group) // 2
+    terms = []
+    for j in range(phases):
+        window = at + (phases - 1 - j) * group
+        factor = Complex(e.builder, e.load(spectrum, window), e.load(spectrum, window + half))
+        terms.append(x.permuted([j * group + lane % group for lane in range(e.lanes)]) * factor)
+    e.put_row(reduce(operator.add, terms), rows, row)
 
 
 @kernel
@@ -152,11 +189,12 @@ class _Ends:
         self.step = (self.stride + e.integer(level, GAP_ROWS)) * self.pitch
 
     @contextmanager
-    def _butterflies(self, R: int, half: Index, odd: int, run: Index, side: Index) -> Iterator[Any]:
+    def _butterflies(self, R: int, half: Index | None, t: int, run: Index, side: Index) -> Iterator[Any]:
         """Loop over them: the legs in an operand, the scratch row of the first leg, and where its factors are."""
         e = self.e
-        with e.when(self.radix, R), e.when(half, odd), e.loop(self.stride) as j:
-            factors = self.table + self.stride * (odd * 2 * R) + j * (2 * R)
+        here = nullcontext() if half is None else e.when(half, t)
+        with e.when(self.radix, R), here, e.loop(self.stride) as j:
+            factors = self.table + self.stride * (t * 2 * R) + j * (2 * R)
             if self.axes == 1:
                 yield self._places(R, j, j, side), self.base + j, factors
             else:
@@ -167,30 +205,36 @@ class _Ends:
     def _places(self, R: int, j: Index, origin: Index, side: Index, run: Index | int = 1) -> list[_Place]:
         return [_Place(origin, self.stride * run * t, j + self.stride * t < side) for t in range(R)]
 
-    def enter(self, legs: int, half: Index, twiddles: Any, read: Callable[[_Place], Complex]) -> None:
-        """First stage of the rows `read(place)`; the skew twist exp(-i pi r / h) is in constants and twiddles."""
+    def enter(self, legs: int, half: Index | None, twiddles: Any, read: Callable[[_Place], Complex]) -> None:
+        """First stage of the rows `read(place)`; the twist of leg t is in constants, the rest of it in twiddles."""
         e = self.e
-        for R, odd in product(first_radices(legs), (0, 1)):
-            with self._butterflies(R, half, odd, self.run_in, self.n) as (places, first, factors):
-                x = [read(place) for place in places]
-                if odd:
-                    x[1:] = [z * cmath.exp(-1j * math.pi * t / R) for t, z in enumerate(x[1:], 1)]
+        for R, (t, turn) in product(first_radices(legs), enumerate(_turns(half))):
+            with self._butterflies(R, half, t, self.run_in, self.n) as (places, first, factors):
+                x = [_turned(read(place), -turn * leg / R) for leg, place in enumerate(places)]
                 for f, y in enumerate(dft(x)):
-                    twisted = y * e.scalars(twiddles, factors + 2 * f) if f or odd else y
+                    twisted = y * e.scalars(twiddles, factors + 2 * f) if f or turn else y
                     e.put_row(twisted, self.rows, first + self.step * f)
 
-    def leave(self, legs: int, half: Index, twiddles: Any, write: Callable[[_Place, Complex, int], None]) -> None:
-        """Last stage, the conjugate transpose of `enter`: `write(place, z, odd)` gets the rows of one half."""
+    def leave(
+        self, legs: int, half: Index | None, twiddles: Any, write: Callable[[_Place, Complex, int], None]
+    ) -> None:
+        """Last stage, the conjugate transpose of `enter`: `write(place, z, half)` gets the rows."""
         e = self.e
-        for R, odd in product(first_radices(legs), (0, 1)):
-            with self._butterflies(R, half, odd, self.run_out, self.m) as (places, first, factors):
+        for R, (t, turn) in product(first_radices(legs), enumerate(_turns(half))):
+            with self._butterflies(R, half, t, self.run_out, self.m) as (places, first, factors):
                 y = [e.row(self.rows, first + self.step * f) for f in range(R)]
-                y = [z * e.scalars(twiddles, factors + 2 * f).conjugate() if f or odd else z for f, z in enumerate(y)]
-                x = inverse_dft(y)
-                if odd:
-                    x[1:] = [z * cmath.exp(1j * math.pi * t / R) for t, z in enumerate(x[1:], 1)]
-                for place, z in zip(places, x, strict=True):
-                    write(place, z, odd)
+                y = [z * e.scalars(twiddles, factors + 2 * f).conjugate() if f or turn else z for f, z in enumerate(y)]
+                for leg, (place, z) in enumerate(zip(places, inverse_dft(y), strict=True)):
+                    write(place, _turned(z, turn * leg / R), t)
+
+
+def _turns(half: Index | None) -> tuple[float, ...]:
+    """Of a level with two halves, and of the first one, see `fft_plan.Level`."""
+    return (0.25,) if half is None else (0.0, 0.5)
+
+
+def _turned(z: Complex, turn: float) -> Complex:
+    return z * cmath.exp(2j * math.pi * turn) if turn else z
 
 
 @kernel
@@ -221,107 +265,96 @@ def leave_rows(
     _Ends(e, axes, level, rows, base, begin, count).leave(legs, half, twiddles, write)
 
 
+def _columns_mask(e: Emitter, at: Index, step: Index, column: Index, total: Index) -> Any:
+    """Lanes inside the row and inside the operand."""
+    return e.lanes_below((total - at).clamped(step - column))
+
+
 @kernel
 def enter_columns(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
-    X: Any, k: Index, column: Index, twiddles: Any, scales: Any,
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
+    X: Any, step: Index, column: Index, total: Index, twiddles: Any,
 ) -> None:  # fmt: skip
-    """Row r is X[r, column : column+V] + i X[r, column+V : column+2V] for X (n, k), times `scales`; zero outside.
-
-    A column whose scale is zero is not read: whatever is in it, it counts as zero.
-    """
-    sides = []
-    for shift in (0, e.lanes):
-        scale = e.load(scales, Index(e.builder, shift))
-        sides.append((shift, scale, e.where_nonzero(e.lanes_below(k - column - shift), scale)))
+    """Row r is V of the `total` numbers X, from step r + column on, but none of the next row; zero outside."""
 
     def read(place: _Place) -> Complex:
-        at = place * k + column
-        parts = []
-        for shift, scale, mask in sides:
-            value = e.load_masked(X, at + shift, e.only_if(place.exists, mask))
-            parts.append(e.builder.fmul(value, scale))
-        return Complex(e.builder, *parts)
+        at = place * step + column
+        return e.real(e.load_masked(X, at, _columns_mask(e, at, step, column, total)))
 
-    _Ends(e, axes, level, rows, base, begin, count).enter(legs, half, twiddles, read)
+    _Ends(e, axes, level, rows, base, begin, count).enter(legs, None, twiddles, read)
 
 
 @kernel
 def leave_columns(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
-    Y: Any, k: Index, column: Index, twiddles: Any, scales: Any,
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
+    Y: Any, step: Index, column: Index, total: Index, twiddles: Any,
 ) -> None:  # fmt: skip
-    """To Y (m, k), over `scales`, as `enter_columns` reads X: half 0 stores, half 1 adds."""
+    """To Y, as `enter_columns` reads X."""
 
-    def write(place: _Place, z: Complex, odd: int) -> None:
-        at = place * k + column
-        for part, shift in ((z.real, 0), (z.imag, e.lanes)):
-            mask = e.mask(place.exists, k - column - shift)
-            own = e.builder.fmul(part, e.load(scales, Index(e.builder, 2 * e.lanes + shift)))
-            total = e.builder.fadd(own, e.load_masked(Y, at + shift, mask)) if odd else own
-            e.store_masked(total, Y, at + shift, mask)
+    def write(place: _Place, z: Complex, _half: int) -> None:
+        at = place * step + column
+        e.store_masked(z.real, Y, at, _columns_mask(e, at, step, column, total))
 
-    _Ends(e, axes, level, rows, base, begin, count).leave(legs, half, twiddles, write)
+    _Ends(e, axes, level, rows, base, begin, count).leave(legs, None, twiddles, write)
 
 
 @kernel
 def enter_outer(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
-    pairs: Any, block: Any, twiddles: Any,
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
+    single: Any, block: Any, twiddles: Any,
 ) -> None:  # fmt: skip
-    """Row r is pairs[r, 0] block[r, :] + i pairs[r, 1] block[r, :], with padded pairs (n, 2) and block (n, V)."""
+    """Row r is single[r] block[r, :], with padded single (n,) and block (n, V)."""
 
     def read(place: _Place) -> Complex:
-        return e.scalars(pairs, place * 2).scaled(e.load(block, place * e.lanes))
+        return e.real(e.builder.fmul(e.scalar(single, place * 1), e.load(block, place * e.lanes)))
 
-    _Ends(e, axes, level, rows, base, begin, count).enter(legs, half, twiddles, read)
-
-
-def _add_to_block(e: Emitter, place: _Place, z: Complex, pairs: Any, total: Any) -> None:
-    factors, at = e.scalars(pairs, place * 2), place * e.lanes
-    partial = e.multiply_add(factors.real, z.real, e.load(total, at))
-    e.store(e.multiply_add(factors.imag, z.imag, partial), total, at)
+    _Ends(e, axes, level, rows, base, begin, count).enter(legs, None, twiddles, read)
 
 
-def _add_to_pairs(e: Emitter, place: _Place, z: Complex, block: Any, total: Any) -> None:
-    e.add_sums(z.scaled(e.load(block, place * e.lanes)), total, place * 2)
+def _add_to_block(e: Emitter, place: _Place, z: Complex, single: Any, total: Any) -> None:
+    at = place * e.lanes
+    e.store(e.multiply_add(e.scalar(single, place * 1), z.real, e.load(total, at)), total, at)
+
+
+def _add_to_single(e: Emitter, place: _Place, z: Complex, block: Any, total: Any) -> None:
+    e.add_sum(e.builder.fmul(z.real, e.load(block, place * e.lanes)), total, place * 1)
 
 
 @kernel
 def leave_to_block(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
-    pairs: Any, total: Any, twiddles: Any,
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
+    single: Any, total: Any, twiddles: Any,
 ) -> None:  # fmt: skip
-    """total[r, :] += pairs[r, 0] Re z_r + pairs[r, 1] Im z_r."""
+    """total[r, :] += single[r] z_r."""
 
-    def write(place: _Place, z: Complex, _odd: int) -> None:
-        _add_to_block(e, place, z, pairs, total)
+    def write(place: _Place, z: Complex, _half: int) -> None:
+        _add_to_block(e, place, z, single, total)
 
-    _Ends(e, axes, level, rows, base, begin, count).leave(legs, half, twiddles, write)
+    _Ends(e, axes, level, rows, base, begin, count).leave(legs, None, twiddles, write)
 
 
 @kernel
-def leave_to_pairs(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
+def leave_to_single(
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
     block: Any, total: Any, twiddles: Any,
 ) -> None:  # fmt: skip
-    """total[r, :] += sum over lanes of block[r, :] (Re z_r, Im z_r)."""
+    """total[r] += sum over lanes of block[r, :] z_r."""
 
-    def write(place: _Place, z: Complex, _odd: int) -> None:
-        _add_to_pairs(e, place, z, block, total)
+    def write(place: _Place, z: Complex, _half: int) -> None:
+        _add_to_single(e, place, z, block, total)
 
-    _Ends(e, axes, level, rows, base, begin, count).leave(legs, half, twiddles, write)
+    _Ends(e, axes, level, rows, base, begin, count).leave(legs, None, twiddles, write)
 
 
 @kernel
 def leave_to_both(
-    e: Emitter, axes: int, legs: int, level: Any, half: Index, rows: Any, base: Index, begin: Index, count: Index,
-    pairs: Any, block: Any, pair_total: Any, block_total: Any, twiddles: Any,
+    e: Emitter, axes: int, legs: int, level: Any, rows: Any, base: Index, begin: Index, count: Index,
+    single: Any, block: Any, single_total: Any, block_total: Any, twiddles: Any,
 ) -> None:  # fmt: skip
-    """`leave_to_block` and `leave_to_pairs` of the same rows."""
+    """`leave_to_block` and `leave_to_single` of the same rows."""
 
-    def write(place: _Place, z: Complex, _odd: int) -> None:
-        _add_to_block(e, place, z, pairs, block_total)
-        _add_to_pairs(e, place, z, block, pair_total)
+    def write(place: _Place, z: Complex, _half: int) -> None:
+        _add_to_block(e, place, z, single, block_total)
+        _add_to_single(e, place, z, block, single_total)
 
-    _Ends(e, axes, level, rows, base, begin, count).leave(legs, half, twiddles, write)
+    _Ends(e, axes, level, rows, base, begin, count).leave(legs, None, twiddles, write)

@@ -2,8 +2,8 @@
 
 Inside a level the stages run depth first: a wide stage when its block is entered or left, the stages of a block that
 fits the L1 cache one after the other. Levels run depth first too: a position of one level is a grid of the next ones;
-it is entered into both halves of the next level, treated there, and left back to where it was. So every level needs
-the scratch of one grid of its own and later levels, twice, and the first one of a single half.
+it is entered into both halves of the next level, treated there, and left back to where it was. So every level but
+the first, which has no halves, needs the scratch of one grid of its own and later levels twice.
 """
 
 from __future__ import annotations
@@ -107,18 +107,18 @@ def backward(lanes, axes, level, stages, twiddles, rows, base, count):
 
 
 @part
-def _multiply(lanes, level, stages, twiddles, rows, base, spectrum, table):
-    """The last level between its first and last stage: forward, times one half of the spectrum, back."""
+def _multiply(lanes, phases, group, level, stages, twiddles, rows, base, spectrum, table, numbers):
+    """The last level between its first and last stage: forward, times the spectrum, `numbers` a frequency, back."""
     own, stride = stages[level[STAGE] : level[STOP]], level[STRIDE]
     low, last, radix = _leaf_stage(lanes, rows, own, 1), len(own) - 1, own[-1, 0]
     leaf = own[low, 1]
     for leg in range(level[RADIX]):
         block = base + leg * (stride + level[GAP_ROWS])
         for start in range(0, stride, leaf):
-            place = table + 2 * (leg * stride + start)
+            place = table + numbers * (leg * stride + start)
             if last > 1:
                 _descend(lanes, (0,), rows, block, 1, 1, start, low, last, own, twiddles)
-            multiply_stage(lanes, radix, rows, block + start, leaf // radix, spectrum, place)
+            multiply_stage(lanes, phases, group, radix, rows, block + start, leaf // radix, spectrum, place)
             if last > 1:
                 _ascend(lanes, (0,), rows, block, 1, 1, start, low, last, own, twiddles)
 
@@ -205,15 +205,16 @@ def _close(lanes, axes, legs, levels, stages, twiddles, rows, signal, line):
 
 
 @part
-def multiply(lanes, axes, legs, levels, stages, twiddles, rows, spectrum):
-    """One half of the first level: all later levels forward, times the spectrum, back."""
+def multiply(lanes, phases, group, axes, legs, levels, stages, twiddles, rows, spectrum):
+    """After the first level: all later levels forward, times the spectrum, back."""
     last = levels[-1]
-    halves = min(2, len(levels))
-    for line in range(max(1, levels[0, LINES] // 2)):
+    halves, lines = min(2, len(levels)), levels[0, LINES]
+    numbers = len(spectrum) // (last[LENGTH] * halves * lines)
+    for line in range(lines):
         _open(lanes, axes, legs, levels, stages, twiddles, rows, 0, line)
         for half in range(halves):
-            base, table = last[BASE] + half * last[HALF], 2 * last[LENGTH] * (halves * line + half)
-            _multiply(lanes, last, stages, twiddles, rows, base, spectrum, table)
+            base, table = last[BASE] + half * last[HALF], numbers * last[LENGTH] * (halves * line + half)
+            _multiply(lanes, phases, group, last, stages, twiddles, rows, base, spectrum, table, numbers)
         _close(lanes, axes, legs, levels, stages, twiddles, rows, 0, line)
 
 
@@ -222,7 +223,7 @@ def correlate(lanes, axes, legs, sides, stages, twiddles, rows, signal, total):
     """Both signals forward, F on the grid of columns and E on that of rows; total += sum over lanes of E conj F."""
     last = sides[0, -1]
     halves = min(2, sides.shape[1])
-    for line in range(max(1, sides[0, 0, LINES] // 2)):
+    for line in range(sides[0, 0, LINES]):
         for side in range(2):
             _open(lanes, axes, legs, sides[side], stages, twiddles, rows, side * signal, line)
         for half in range(halves):
@@ -235,7 +236,7 @@ def correlate_multiply(lanes, axes, legs, sides, stages, twiddles, rows, signal,
     """`correlate`, then F through the matrix to the grid of rows, and E through its transpose to that of columns."""
     last = sides[0, -1]
     halves = min(2, sides.shape[1])
-    for line in range(max(1, sides[0, 0, LINES] // 2)):
+    for line in range(sides[0, 0, LINES]):
         for side in range(2):
             _open(lanes, axes, legs, sides[side], stages, twiddles, rows, side * signal, line)
         for half in range(halves):

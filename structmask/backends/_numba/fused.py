@@ -3,16 +3,15 @@
     Y = sum_r diag(F_r) M diag(G_r) X,   columns of the transform: pairs (r, c) of a feature and a column of X.
 
 The first stage of the FFT makes the columns G_jr X_jc, the last one contracts them with F_ir: they exist in one
-scratch of h rows. One complex signal per lane carries two values of one index ("pairs") at one value of the other
-("blocks" of V lanes). Either index may be the lanes, since Y_c, X_c and F_r, G_r play symmetric parts; the choice
-that wastes fewer lanes is taken:
+scratch of h rows. V of them are transformed together, one value of an index ("singles") times V values of the other
+("blocks" of V lanes). Either index may be the lanes, since Y_c, X_c and F_r, G_r play symmetric parts; the choice that
+wastes fewer lanes is taken:
 
-    lanes are columns    signal pairs(G) (x) block(X),   Y block += pair(F) . signal         (a sum over pairs)
-    lanes are features   signal pairs(X) (x) block(G),   Y pair  += block(F) . signal        (a sum over lanes)
+    lanes are columns    signal G_r (x) block(X),   Y block += F_r . signal            (a sum over singles)
+    lanes are features   signal X_c (x) block(G),   Y_c     += block(F) . signal       (a sum over lanes)
 
 The gradients of <P, Y> need two signals, M (G (x) X) and M^T (F (x) P), in one walk: at the innermost stage their
-spectra also meet in the gradient of the table, sum over all columns of FFT(F (x) P) conj FFT(G (x) X), of which the
-real part of the inverse transform counts both values of every pair and no cross term.
+spectra also meet in the gradient of the table, sum over all columns of FFT(F (x) P) conj FFT(G (x) X).
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from numpy.typing import NDArray
 from .convolution import gather_offsets
 from .fft_jobs import Job, block_widths, worker_count
 from .fft_plan import RUN_IN, RUN_OUT, Plan
-from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_pairs
+from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_single
 from .fft_walk import backward, chunk_rows, correlate_multiply, forward, multiply, part
 
-# A sum over lanes costs a little more than a sum over pairs.
+# A sum over lanes costs a little more than a sum over singles.
 FEATURE_LANES_COST = 1.04
 TILE = 32
 
@@ -63,72 +62,60 @@ def _unpack(worker, workers, totals, A):
 
 
 @part
-def _enter(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, block):
-    """The first level of the products of a pair and a block, forward."""
+def _enter(lanes, axes, legs, level, stages, twiddles, rows, base, single, block):
+    """The first level of the products of a single and a block, forward."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_IN], chunk):
         count = min(chunk, level[RUN_IN] - begin)
-        enter_outer(lanes, axes, legs, level, half, rows, base + begin, begin, count, pair, block, twiddles)
+        enter_outer(lanes, axes, legs, level, rows, base + begin, begin, count, single, block, twiddles)
         forward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
 
 
 @part
-def _to_block(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, total):
-    """The first level back, contracted with a pair."""
+def _to_block(lanes, axes, legs, level, stages, twiddles, rows, base, single, total):
+    """The first level back, contracted with a single."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_OUT], chunk):
         count = min(chunk, level[RUN_OUT] - begin)
         backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
-        leave_to_block(lanes, axes, legs, level, half, rows, base + begin, begin, count, pair, total, twiddles)
+        leave_to_block(lanes, axes, legs, level, rows, base + begin, begin, count, single, total, twiddles)
 
 
 @part
-def _to_pairs(lanes, axes, legs, level, stages, twiddles, half, rows, base, block, total):
+def _to_single(lanes, axes, legs, level, stages, twiddles, rows, base, block, total):
     """The first level back, contracted with a block."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_OUT], chunk):
         count = min(chunk, level[RUN_OUT] - begin)
         backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
-        leave_to_pairs(lanes, axes, legs, level, half, rows, base + begin, begin, count, block, total, twiddles)
+        leave_to_single(lanes, axes, legs, level, rows, base + begin, begin, count, block, total, twiddles)
 
 
 @part
-def _to_both(lanes, axes, legs, level, stages, twiddles, half, rows, base, pair, block, pair_total, block_total):
+def _to_both(lanes, axes, legs, level, stages, twiddles, rows, base, single, block, single_total, block_total):
     """Both."""
     chunk = chunk_rows(level)
     for begin in range(0, level[RUN_OUT], chunk):
         count = min(chunk, level[RUN_OUT] - begin)
         backward(lanes, axes, level, stages, twiddles, rows, base + begin, count)
         leave_to_both(
-            lanes,
-            axes,
-            legs,
-            level,
-            half,
-            rows,
-            base + begin,
-            begin,
-            count,
-            pair,
-            block,
-            pair_total,
-            block_total,
+            lanes, axes, legs, level, rows, base + begin, begin, count, single, block, single_total, block_total,
             twiddles,
-        )
+        )  # fmt: skip
 
 
 def _hadamard_tasks(
-    phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, first, second, third,
-    pairs, blocks, left, totals, Y,
+    turn, worker, workers, lanes, phases, group, axes, legs, sides, stages, twiddles, rows, spectrum, features, first,
+    second, third, singles, blocks, left, totals, Y,
 ):  # fmt: skip
-    if phase == 0:
-        _pack(worker, workers, first, pairs)
+    if turn == 0:
+        _pack(worker, workers, first, singles)
         _pack(worker, workers, second, blocks)
         _pack(worker, workers, third, left)
-    elif phase == 1:
+    elif turn == 1:
         _contract(
-            worker, workers, lanes, axes, legs, sides[0], stages, twiddles, rows, spectrum, features, pairs, blocks,
-            left, totals,
+            worker, workers, lanes, phases, group, axes, legs, sides[0], stages, twiddles, rows, spectrum, features,
+            singles, blocks, left, totals,
         )  # fmt: skip
     else:
         _unpack(worker, workers, totals, Y)
@@ -136,80 +123,76 @@ def _hadamard_tasks(
 
 @part
 def _contract(
-    worker, workers, lanes, axes, legs, levels, stages, twiddles, rows, spectrum, features, pairs, blocks, left, totals
+    worker, workers, lanes, phases, group, axes, legs, levels, stages, twiddles, rows, spectrum, features, singles,
+    blocks, left, totals,
 ):  # fmt: skip
-    """One task: a block of Y (a pair, if lanes are features) of one batch entry, and a part of the sum."""
+    """One task: a block of Y (a single, if lanes are features) of one batch entry, and a part of the sum."""
     (parts, batch, owned, _, _), level = totals.shape, levels[0]
-    summed = blocks.shape[1] if features else pairs.shape[1]
+    summed = blocks.shape[1] if features else singles.shape[1]
     for task in range(worker, parts * batch * owned, workers):
         part, b, own = task // (batch * owned), task // owned % batch, task % owned
         table, total = spectrum[b % len(spectrum)], totals[part, b, own]
         for other in range(part, summed, parts):
-            pair, block = (own, other) if features else (other, own)
-            for half in range(2):
-                _enter(lanes, axes, legs, level, stages, twiddles, half, rows, 0, pairs[b, pair], blocks[b, block])
-                multiply(lanes, axes, legs, levels, stages, twiddles, rows, table[half])
-                if features:
-                    _to_pairs(lanes, axes, legs, level, stages, twiddles, half, rows, 0, left[b, block], total)
-                else:
-                    _to_block(lanes, axes, legs, level, stages, twiddles, half, rows, 0, left[b, pair], total)
+            single, block = (own, other) if features else (other, own)
+            _enter(lanes, axes, legs, level, stages, twiddles, rows, 0, singles[b, single], blocks[b, block])
+            multiply(lanes, phases, group, axes, legs, levels, stages, twiddles, rows, table)
+            if features:
+                _to_single(lanes, axes, legs, level, stages, twiddles, rows, 0, left[b, block], total)
+            else:
+                _to_block(lanes, axes, legs, level, stages, twiddles, rows, 0, left[b, single], total)
 
 
 def _pullback_tasks(
-    phase, worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, first, second, third,
-    fourth, pairs, blocks, left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum, d_first, d_second, d_third,
+    turn, worker, workers, lanes, phases, group, axes, legs, sides, stages, twiddles, rows, spectrum, features, first,
+    second, third, fourth, singles, blocks, left_singles, left_blocks, d_singles, d_blocks, d_left, d_spectrum, d_first,
+    d_second, d_third,
 ):  # fmt: skip
-    if phase == 0:
-        _pack(worker, workers, first, pairs)
+    if turn == 0:
+        _pack(worker, workers, first, singles)
         _pack(worker, workers, second, blocks)
-        _pack(worker, workers, third, left_pairs)
+        _pack(worker, workers, third, left_singles)
         _pack(worker, workers, fourth, left_blocks)
-    elif phase == 1:
+    elif turn == 1:
         _differentiate(
-            worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, pairs, blocks,
-            left_pairs, left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
+            worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, singles, blocks,
+            left_singles, left_blocks, d_singles, d_blocks, d_left, d_spectrum,
         )  # fmt: skip
     else:
-        _unpack(worker, workers, d_pairs, d_first)
+        _unpack(worker, workers, d_singles, d_first)
         _unpack(worker, workers, d_blocks, d_second)
         _unpack(worker, workers, d_left, d_third)
 
 
 @part
 def _differentiate(
-    worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, pairs, blocks, left_pairs,
-    left_blocks, d_pairs, d_blocks, d_left, d_spectrum,
+    worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, singles, blocks,
+    left_singles, left_blocks, d_singles, d_blocks, d_left, d_spectrum,
 ):  # fmt: skip
-    """One task: every so many blocks and pairs of one batch entry; it owns a slice of each total."""
-    (batch, groups, _, _), block_parts, pair_parts = blocks.shape, len(d_pairs), len(d_blocks)
+    """One task: every so many blocks and singles of one batch entry; it owns a slice of each total."""
+    (batch, groups, _, _), block_parts, single_parts = blocks.shape, len(d_singles), len(d_blocks)
     right, left, signal = sides[0, 0], sides[1, 0], rows.size // (4 * len(lanes))
-    for task in range(worker, batch * block_parts * pair_parts, workers):
-        b, u, v = task // (block_parts * pair_parts), task // pair_parts % block_parts, task % pair_parts
-        table, total = spectrum[b % len(spectrum)], d_spectrum[b, u * pair_parts + v]
+    for task in range(worker, batch * block_parts * single_parts, workers):
+        b, u, v = task // (block_parts * single_parts), task // single_parts % block_parts, task % single_parts
+        table, total = spectrum[b % len(spectrum)], d_spectrum[b, u * single_parts + v]
         for block in range(u, groups, block_parts):
             right_block, left_block, d_block = blocks[b, block], left_blocks[b, block], d_blocks[v, b, block]
-            for pair in range(v, pairs.shape[1], pair_parts):
-                right_pair, left_pair, d_pair = pairs[b, pair], left_pairs[b, pair], d_pairs[u, b, pair]
-                for half in range(2):
-                    _enter(lanes, axes, legs, right, stages, twiddles, half, rows, 0, right_pair, right_block)
-                    _enter(lanes, axes, legs, left, stages, twiddles, half, rows, signal, left_pair, left_block)
-                    correlate_multiply(
-                        lanes, axes, legs, sides, stages, twiddles, rows, signal, table[half], total[half]
-                    )
-                    if features:
-                        own = d_left[v, b, block]
-                        _to_block(lanes, axes, legs, right, stages, twiddles, half, rows, 0, left_pair, own)
-                    else:
-                        own = d_left[u, b, pair]
-                        _to_pairs(lanes, axes, legs, right, stages, twiddles, half, rows, 0, left_block, own)
-                    _to_both(
-                        lanes, axes, legs, left, stages, twiddles, half, rows, signal, right_pair, right_block, d_pair,
-                        d_block,
-                    )  # fmt: skip
+            for single in range(v, singles.shape[1], single_parts):
+                right_single, left_single = singles[b, single], left_singles[b, single]
+                _enter(lanes, axes, legs, right, stages, twiddles, rows, 0, right_single, right_block)
+                _enter(lanes, axes, legs, left, stages, twiddles, rows, signal, left_single, left_block)
+                correlate_multiply(lanes, axes, legs, sides, stages, twiddles, rows, signal, table, total)
+                if features:
+                    _to_block(lanes, axes, legs, right, stages, twiddles, rows, 0, left_single, d_left[v, b, block])
+                else:
+                    _to_single(lanes, axes, legs, right, stages, twiddles, rows, 0, left_block, d_left[u, b, single])
+                _to_both(
+                    lanes, axes, legs, left, stages, twiddles, rows, signal, right_single, right_block,
+                    d_singles[u, b, single], d_block,
+                )  # fmt: skip
 
 
-HADAMARD = Job(_hadamard_tasks, given=(3, 0, 3, 3, 3), made=(4, 4, 4, 5, 3), phases=3)
-PULLBACK = Job(_pullback_tasks, given=(3, 0, 3, 3, 3, 3), made=(4, 4, 4, 4, 5, 5, 5, 4, 3, 3, 3), phases=3)
+HADAMARD = Job(_hadamard_tasks, given=(2, 0, 3, 3, 3), made=(4, 4, 4, 5, 3), turns=3)
+PULLBACK = Job(_pullback_tasks, given=(2, 0, 3, 3, 3, 3), made=(4, 4, 4, 4, 5, 5, 5, 3, 3, 3, 3), turns=3)
 
 
 def _groups(columns: int, width: int) -> int:
@@ -222,8 +205,7 @@ def _packed(batch: int, columns: int, rows: int, width: int, dtype: np.dtype[Any
 
 
 def _lanes_are_features(r: int, k: int, lanes: int) -> bool:
-    by_columns = _groups(r, 2) * _groups(k, lanes)
-    return FEATURE_LANES_COST * _groups(k, 2) * _groups(r, lanes) < by_columns
+    return FEATURE_LANES_COST * k * _groups(r, lanes) < r * _groups(k, lanes)
 
 
 def _parts(tasks: int, most: int, workers: int) -> int:
@@ -251,17 +233,17 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X = (np.ascontiguousarray(A, dtype) for A in (F, G, X))
     features = _lanes_are_features(r, k, lanes)
-    of_pairs, of_blocks = (k, r) if features else (r, k)
+    of_singles, of_blocks = (k, r) if features else (r, k)
     right, above = plan.padded(transposed=False), plan.padded(transposed=True)
-    pairs, blocks = _packed(batch, of_pairs, right, 2, dtype), _packed(batch, of_blocks, right, lanes, dtype)
-    left = _packed(batch, r, above, lanes if features else 2, dtype)
-    owned = pairs.shape[1] if features else blocks.shape[1]
-    workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
+    singles, blocks = _packed(batch, of_singles, right, 1, dtype), _packed(batch, of_blocks, right, lanes, dtype)
+    left = _packed(batch, r, above, lanes if features else 1, dtype)
+    owned = singles.shape[1] if features else blocks.shape[1]
+    workers = worker_count(plan, batch * singles.shape[1] * blocks.shape[1])
     parts = _parts(batch * owned, left.shape[1], workers)
     workers = min(workers, batch * owned * parts)
-    totals = np.zeros((parts, batch, owned, above, 2 if features else lanes), dtype)
+    totals = np.zeros((parts, batch, owned, above, 1 if features else lanes), dtype)
     first, second = (X, G) if features else (G, X)
-    HADAMARD.run(plan, lanes, workers, 1, spectrum, int(features), first, second, F, pairs, blocks, left, totals, Y)
+    HADAMARD.run(plan, lanes, workers, 1, spectrum, int(features), first, second, F, singles, blocks, left, totals, Y)
     return Y
 
 
@@ -287,20 +269,20 @@ def hadamard_pullback(
     lanes, dtype = block_widths(plan)[0], plan.dtype
     F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
     features = _lanes_are_features(r, k, lanes)
-    of_pairs, of_blocks = (k, r) if features else (r, k)
+    of_singles, of_blocks = (k, r) if features else (r, k)
     sides = plan.padded(transposed=False), plan.padded(transposed=True)
-    pairs, left_pairs = (_packed(batch, of_pairs, rows, 2, dtype) for rows in sides)
+    singles, left_singles = (_packed(batch, of_singles, rows, 1, dtype) for rows in sides)
     blocks, left_blocks = (_packed(batch, of_blocks, rows, lanes, dtype) for rows in sides)
-    workers = worker_count(plan, batch * pairs.shape[1] * blocks.shape[1])
+    workers = worker_count(plan, batch * singles.shape[1] * blocks.shape[1])
     block_parts = _parts(batch, blocks.shape[1], workers)
-    pair_parts = min(pairs.shape[1], -(-workers // (batch * block_parts)))
-    workers = min(workers, batch * block_parts * pair_parts)
-    d_pairs, d_blocks = np.zeros((block_parts, *pairs.shape), dtype), np.zeros((pair_parts, *blocks.shape), dtype)
-    d_left = np.zeros((len(d_blocks), *left_blocks.shape) if features else (len(d_pairs), *left_pairs.shape), dtype)
-    d_spectrum = np.zeros((batch, block_parts * pair_parts, 2, 2 * plan.size), dtype)
+    single_parts = min(singles.shape[1], -(-workers // (batch * block_parts)))
+    workers = min(workers, batch * block_parts * single_parts)
+    d_singles, d_blocks = np.zeros((block_parts, *singles.shape), dtype), np.zeros((single_parts, *blocks.shape), dtype)
+    d_left = np.zeros((len(d_blocks), *left_blocks.shape) if features else (len(d_singles), *left_singles.shape), dtype)
+    d_spectrum = np.zeros((batch, block_parts * single_parts, 2 * plan.size), dtype)
     given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
     PULLBACK.run(
-        plan, lanes, workers, 2, spectrum, int(features), *given, pairs, blocks, left_pairs, left_blocks,
-        d_pairs, d_blocks, d_left, d_spectrum, *made,
+        plan, lanes, workers, 2, spectrum, int(features), *given, singles, blocks, left_singles, left_blocks,
+        d_singles, d_blocks, d_left, d_spectrum, *made,
     )  # fmt: skip
     return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)

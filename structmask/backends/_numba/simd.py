@@ -53,6 +53,12 @@ class Index:
     def __mul__(self, other: Index | int) -> Index:
         return Index(self.builder, self.builder.mul(self.value, self._other(other)))
 
+    def clamped(self, most: Index) -> Index:
+        """The nearest number in [0, most]."""
+        least = self.builder.select(self < 0, ir.Constant(INT64, 0), self.value)
+        inside = self.builder.icmp_signed("<", least, most.value)
+        return Index(self.builder, self.builder.select(inside, least, most.value))
+
     def __lt__(self, other: Index | int) -> Any:
         return self.builder.icmp_signed("<", self.value, self._other(other))
 
@@ -96,6 +102,12 @@ class Complex:
 
     def times_minus_i(self) -> Complex:
         return Complex(self.builder, self.imag, self.builder.fneg(self.real))
+
+    def permuted(self, order: list[int]) -> Complex:
+        """Lane i becomes lane order[i]."""
+        mask = ir.Constant(ir.VectorType(INT32, len(order)), order)
+        shuffle = self.builder.shuffle_vector
+        return Complex(self.builder, shuffle(self.real, self.real, mask), shuffle(self.imag, self.imag, mask))
 
     def exchanged(self) -> Complex:
         """Real and imaginary parts exchanged: i times the conjugate."""
@@ -183,6 +195,10 @@ class Emitter:
         self.store(z.real, rows, at)
         self.store(z.imag, rows, at + self.lanes)
 
+    def real(self, value: Any) -> Complex:
+        """Real numbers; the compiler drops what is done to the zeros."""
+        return Complex(self.builder, value, ir.Constant(self.vector, [0.0] * self.lanes))
+
     def _broadcast(self, value: Any) -> Any:
         kind = ir.VectorType(value.type, self.lanes)
         empty = ir.Constant(kind, ir.Undefined)
@@ -242,10 +258,13 @@ class Emitter:
 
     def add_sums(self, z: Complex, array: Any, at: Index) -> None:
         """Add the sums over lanes of the real and imaginary parts to two neighbouring numbers."""
-        for part, place in ((z.real, at), (z.imag, at + 1)):
-            pointer = self.builder.gep(array, [place.value])
-            total = self._sum(part)
-            self.builder.store(self.builder.fadd(self.builder.load(pointer), total), pointer)
+        self.add_sum(z.real, array, at)
+        self.add_sum(z.imag, array, at + 1)
+
+    def add_sum(self, value: Any, array: Any, at: Index) -> None:
+        """Add the sum over lanes to a number."""
+        pointer, total = self.builder.gep(array, [at.value]), self._sum(value)
+        self.builder.store(self.builder.fadd(self.builder.load(pointer), total), pointer)
 
     def _sum(self, value: Any) -> Any:
         """Sum over lanes, by halves."""
