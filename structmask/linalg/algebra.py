@@ -26,7 +26,7 @@ from structmask.linalg.hadamard import Hadamard
 from structmask.linalg.hypercube import Hypercube
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank, constant
-from structmask.linalg.state_space import Stationary
+from structmask.linalg.stationary import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 Rule: TypeAlias = Callable[[Any, Any], StructuredMatrix | None]

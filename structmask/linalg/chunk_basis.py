@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmask.backends import arrays, kernels
+from structmask.backends import arrays, state_kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
 from structmask.linalg.state_scan import Chunks
 
 if TYPE_CHECKING:
-    from structmask.linalg.state_space import Stationary
+    from structmask.linalg.stationary import Stationary
 
 CHUNKS = (64, 128, 256)
 _ERROR = {"float32": 3e-7, "float64": 1e-14}  # of a row of O or Z in the directions, relative to the row
@@ -77,11 +77,11 @@ def hadamard(mask: Stationary, F: Array, G: Array, X: Array) -> tuple[Array, Arr
     memory, key = mask.__dict__.setdefault("_chunk_scans", {}), (found.chunks.size, precision)
     if key not in memory:
         memory[key] = _compiled(found, precision)
-    scan: kernels.ChunkScan = memory[key]
+    scan: state_kernels.ChunkScan = memory[key]
     return scan.hadamard(F, G, X)
 
 
-def _compiled(found: Basis, precision: str) -> kernels.ChunkScan:
+def _compiled(found: Basis, precision: str) -> state_kernels.ChunkScan:
     """The kernel's form of a mask. A step is split into two numbers, whose sum is good to double precision."""
     chunks, mask = found.chunks, found.chunks.mask
     batch, heads = mask.shape[:-2], math.prod(mask.shape[:-2])
@@ -89,7 +89,7 @@ def _compiled(found: Basis, precision: str) -> kernels.ChunkScan:
     step = np.broadcast_to(mask.steps(chunks.size), (*batch, mask.rank, mask.rank)).reshape(heads, mask.rank, mask.rank)
     rounded = step.astype(precision).astype(np.float64)
     steps = [np.concatenate([rounded, step - rounded, inward], axis=-1) for inward in found.inward]
-    return kernels.ChunkScan(
+    return state_kernels.ChunkScan(
         batch,
         np.stack(tiles, axis=-3).reshape(heads, len(tiles), chunks.size, chunks.size),
         (found.left, found.right),

@@ -29,7 +29,7 @@ from structmask.linalg.composite import Product, Scaled, Sum
 from structmask.linalg.elementary import Diagonal
 from structmask.linalg.kronecker import Identity, Kronecker
 from structmask.linalg.low_rank import LowRank
-from structmask.linalg.state_space import Stationary
+from structmask.linalg.stationary import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 _ROOM = 1 / 16  # of a side: so much longer is the period, so that its two ends do not meet

@@ -13,7 +13,8 @@ from structmask.backends import arrays
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.realisation import OFFSETS_PER_STATE, Space, Tail
-from structmask.linalg.state_space import Errors, StateSpace, Stationary
+from structmask.linalg.state_space import StateSpace
+from structmask.linalg.stationary import Errors, Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 MEASURES = ("absolute", "mass", "relative")

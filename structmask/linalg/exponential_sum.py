@@ -10,7 +10,7 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.generators import Gradients
-from structmask.linalg.state_space import Errors, Stationary
+from structmask.linalg.stationary import Errors, Stationary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +79,12 @@ class ExponentialSum(Stationary):
     def rank(self) -> int:
         return int(self.decays.shape[-1])
 
+    @property
+    def states(self) -> tuple[Array, Array, Array]:
+        xp = arrays.namespace(self.decays)
+        decays, weights = (arrays.cast_precision(x, "float64") for x in (self.decays, self.weights))
+        return decays[..., :, None] * xp.eye(self.rank, dtype=decays.dtype), xp.ones_like(decays), weights
+
     def leaving(self, count: int) -> Array:
         decays = arrays.cast_precision(self.decays, "float64")
         exponents = arrays.cast(arrays.namespace(decays).arange(count), arrays.dtype_name(decays))
@@ -106,3 +112,6 @@ class ExponentialSum(Stationary):
         powers, slopes = conj(powers), d[..., 1:] * arrays.cast(s[1:], arrays.dtype_name(d))
         d_weights, d_powers = ((P @ x[..., :, None])[..., 0] for P, x in ((powers, d), (powers[..., :-1], slopes)))
         return {"weights": d_weights, "decays": conj(weights) * d_powers}
+
+    def _of_states(self, da: Array, db: Array, dc: Array) -> Gradients:
+        return {"weights": dc, "decays": arrays.namespace(da).linalg.diagonal(da)}

@@ -21,6 +21,7 @@ from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.linalg import hadamard_methods as methods
 from structmask.linalg import hadamard_parts as parts
+from structmask.linalg import state_gradient
 from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
@@ -31,7 +32,7 @@ from structmask.linalg.hadamard_sparse import sparse_features_pullback
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
-from structmask.linalg.state_space import Stationary
+from structmask.linalg.stationary import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 METHODS = (
@@ -150,7 +151,7 @@ def masked_pullback(
     features at a time. A Toeplitz mask has all four from one walk. O(n (r + k)) memory.
     """
     mask = mask._placed(X)
-    if own := parts.PULLBACKS.get(type(mask)):
+    if (own := parts.PULLBACKS.get(type(mask))) and not _scans_states(mask, F, G, P, X):
         inner = partial(masked_pullback, with_operand=with_operand)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
@@ -205,6 +206,8 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         return {}
     if isinstance(mask, Band):
         return parts.band_gradient(mask, F, G, P, X)
+    if _scans_states(mask, F, G, P, X):
+        return state_gradient.gradient(mask, F, G, P, X)  # type: ignore[arg-type]
     if _divides(mask, F, G, P, X):
         dF, dG = masked_product(mask, P, X, G)[0], masked_product(mask.T, X, P, F)[0]
         return _decay_gradient(mask, F, G, dF, dG)
@@ -216,6 +219,13 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
         total = part if total is None else added(total, part)
     return total or {}
+
+
+def _scans_states(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> bool:
+    """Whether the states of a mask carry its products and its gradient, and everything is real."""
+    if not isinstance(mask, Stationary) or mask.dtype.kind == "c" or any(map(arrays.is_complex, (F, G, P, X))):
+        return False
+    return _decided(mask, F, G, X, "auto")[0] == "scan"
 
 
 def _divides(mask: StructuredMatrix, *operands: Array) -> bool:

@@ -22,7 +22,7 @@ from structmask.linalg.block import Bordered
 from structmask.linalg.elementary import Dense, Diagonal, Sparse
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Work, acting_backend
-from structmask.linalg.state_space import Stationary
+from structmask.linalg.stationary import Stationary
 from structmask.linalg.toeplitz import Toeplitz
 
 _SMALL = 1 << 13  # entries of a mask that is formed once: less work than to find another way

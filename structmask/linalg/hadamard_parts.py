@@ -23,7 +23,8 @@ from structmask.linalg.exponential_sum import ExponentialSum
 from structmask.linalg.generators import Gradients, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.planning import Work
-from structmask.linalg.state_space import StateSpace, Stationary
+from structmask.linalg.state_space import StateSpace
+from structmask.linalg.stationary import Stationary
 
 Part: TypeAlias = Callable[[StructuredMatrix, Array, Array, Array], Result]
 Cost: TypeAlias = Callable[[StructuredMatrix, Sizes], Work]

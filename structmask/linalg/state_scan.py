@@ -19,7 +19,7 @@ from structmask.linalg.elementary import gather
 from structmask.linalg.planning import Work
 
 if TYPE_CHECKING:
-    from structmask.linalg.state_space import Stationary
+    from structmask.linalg.stationary import Stationary
 
 PRODUCT_CHUNK = 64
 STANDARD_CHUNK = 64
@@ -59,10 +59,14 @@ class Chunks:
         far = min(self.reach, self.count)
         return range(1 - far if above else 0, far if below else 1)
 
+    @property
+    def first(self) -> int:
+        """Power e of a that the last key of a chunk has behind it where the states begin."""
+        return (self.reach - 1) * self.size + 1 - self.mask.width
+
     def factors(self) -> tuple[Array, Array]:
         """O (..., C, r) and Z (..., r, C) for the part below the diagonal."""
-        first = (self.reach - 1) * self.size + 1 - self.mask.width
-        Z = self.mask.leaving(first + self.size)[..., first:]
+        Z = self.mask.leaving(self.first + self.size)[..., self.first :]
         return self.mask.entering(self.size), arrays.namespace(Z).flip(Z, axis=-1)
 
 
@@ -70,10 +74,10 @@ def product(mask: Stationary, X: Array) -> Array:
     """M @ X for X (..., n, k)."""
     chunks = Chunks(mask, min(PRODUCT_CHUNK, mask.n))
     xp = arrays.namespace(X)
-    X_ = _cut(X, chunks)
+    X_ = cut(X, chunks)
     Y = None
     for d in chunks.distances:
-        tile, x = _alike(chunks.tile(d)[..., None, :, :], X_)
+        tile, x = alike(chunks.tile(d)[..., None, :, :], X_)
         Y = _added(Y, _moved(tile @ x, d))
     if chunks.count > chunks.reach and mask.rank:
         rows, columns = chunks.factors()
@@ -81,9 +85,9 @@ def product(mask: Stationary, X: Array) -> Array:
             if here:
                 x = xp.flip(X_, axis=-3) if side else X_
                 o, z = (xp.flip(rows, axis=-2), xp.flip(columns, axis=-1)) if side else (rows, columns)
-                z, x = _alike(z[..., None, :, :], x)
+                z, x = alike(z[..., None, :, :], x)
                 states = entering_states(chunks, z @ x)
-                o, states = _alike(o[..., None, :, :], states)
+                o, states = alike(o[..., None, :, :], states)
                 y = o @ states
                 Y = _added(Y, xp.flip(y, axis=-3) if side else y)
     return _uncut(Y, mask.n)
@@ -95,7 +99,7 @@ def hadamard(mask: Stationary, F: Array, G: Array, X: Array) -> tuple[Array, Arr
     xp = arrays.namespace(X)
     V = xp.concat([X, xp.ones_like(X[..., :1])], axis=-1)
     batch = np.broadcast_shapes(mask.shape[:-2], *(tuple(a.shape[:-2]) for a in (F, G, X)))
-    f, g, v = (_cut(a, chunks) for a in (F, G, V))
+    f, g, v = (cut(a, chunks) for a in (F, G, V))
     Y = _near(chunks, f, g, v)
     if chunks.count > chunks.reach and mask.rank:
         size = math.prod(batch) * chunks.count * mask.rank * int(F.shape[-1])
@@ -118,8 +122,8 @@ def _near(chunks: Chunks, f: Array, g: Array, v: Array) -> Array:
             rows, columns = slice(max(a, d), min(b, N + d)), slice(max(a - d, 0), min(b - d, N))
             if columns.start >= columns.stop:
                 continue
-            t, A = _alike(tile, f[..., rows, :, :] @ xp.matrix_transpose(g[..., columns, :, :]))
-            t, x = _alike(A * t, v[..., columns, :, :])
+            t, A = alike(tile, f[..., rows, :, :] @ xp.matrix_transpose(g[..., columns, :, :]))
+            t, x = alike(A * t, v[..., columns, :, :])
             total = _added(total, _padded(t @ x, rows.start - a, b - rows.stop))
         parts.append(total)
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-3)
@@ -136,7 +140,7 @@ def _far(chunks: Chunks, f: Array, g: Array, v: Array) -> Array:
         o, z = (xp.flip(rows, axis=-2), xp.flip(columns, axis=-1)) if side else (rows, columns)
         moments = []
         for s in range(chunks.mask.rank):
-            weights, lifted = _alike(z[..., s, None, :, None], g)
+            weights, lifted = alike(z[..., s, None, :, None], g)
             lifted, x = arrays.as_same_kind(lifted * weights, v)
             moment = xp.matrix_transpose(lifted) @ x
             moments.append(xp.reshape(moment, (*moment.shape[:-2], 1, m * k)))
@@ -144,7 +148,7 @@ def _far(chunks: Chunks, f: Array, g: Array, v: Array) -> Array:
         states = entering_states(chunks, xp.flip(H, axis=-3) if side else H)
         states = xp.flip(states, axis=-3) if side else states
         for s in range(chunks.mask.rank):
-            weights, lifted = _alike(o[..., None, :, s, None], f)
+            weights, lifted = alike(o[..., None, :, s, None], f)
             state = xp.reshape(states[..., s, :], (*states.shape[:-2], m, k))
             lifted, state = arrays.as_same_kind(lifted * weights, state)
             total = _added(total, lifted @ state)
@@ -161,7 +165,7 @@ def _prefix(chunks: Chunks, H: Array, length: int) -> Array:
     xp, N = arrays.namespace(H), int(H.shape[-3])
     if N == 1:
         return xp.zeros_like(H)
-    A, H = _alike(chunks.mask.steps(length * chunks.size)[..., None, :, :], H)
+    A, H = alike(chunks.mask.steps(length * chunks.size)[..., None, :, :], H)
     even, odd = H[..., 0::2, :, :], H[..., 1::2, :, :]
     pairs = A @ even[..., : odd.shape[-3], :, :] + odd
     if N % 2:
@@ -194,7 +198,7 @@ def hadamard_work(mask: Stationary, heads: int, m: int, k: int) -> Work:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _cut(X: Array, chunks: Chunks) -> Array:
+def cut(X: Array, chunks: Chunks) -> Array:
     """(..., n, k) as (..., N, C, k), padded with zeros."""
     xp, (n, k) = arrays.namespace(X), X.shape[-2:]
     spare = chunks.count * chunks.size - n
@@ -207,7 +211,7 @@ def _uncut(Y: Array, n: int) -> Array:
     return arrays.namespace(Y).reshape(Y, (*Y.shape[:-3], -1, Y.shape[-1]))[..., :n, :]
 
 
-def _alike(small: Array, X: Array) -> list[Array]:
+def alike(small: Array, X: Array) -> list[Array]:
     """Generators in the precision of an operand, both complex if one of them is."""
     return arrays.as_same_kind(arrays.cast_precision(small, arrays.precision(X)), X)
 

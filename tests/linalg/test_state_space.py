@@ -18,9 +18,9 @@ from structmask import (
 )
 from structmask.linalg import chunk_basis, state_scan
 from structmask.linalg.hadamard import Kind, applicable, masked_product, masked_pullback
+from structmask.linalg.orbits import orbit
 from structmask.linalg.rounding import rounding_of
 from structmask.linalg.state_space import StateSpace as Class
-from structmask.linalg.state_space import orbit
 from tests import naive
 from tests.cases import complex_, real, states
 

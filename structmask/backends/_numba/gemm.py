@@ -6,137 +6,19 @@ loads of ``B`` and ROWS scalar loads of ``A``. Operands are flat scratch arrays 
 always ``2 V`` (a *panel*), and everything is padded with zeros to whole tiles, so that there are no edges here.
 """
 
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .simd import host_lane_bytes
+from .emit import LANE_BYTES, Emitter, kernel
 
-LANE_BYTES = host_lane_bytes()
 ROWS = 8 if LANE_BYTES == 64 else 6  # 16 accumulators of 32 registers, or 12 of 16
 
-_FUSED = ("contract",)
-_I64, _I32 = ir.IntType(64), ir.IntType(32)
 
-
-class _Emitter:
-    """Loads, stores and arithmetic on vectors; offsets count numbers."""
-
-    def __init__(self, builder: Any, dtype: Any):
-        self.builder = builder
-        self.element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
-        self.bytes = dtype.bitwidth // 8
-        self.lanes = LANE_BYTES // self.bytes
-        self.vector = ir.VectorType(self.element, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-
-    def number(self, value: Any) -> Any:
-        return ir.Constant(_I64, value) if isinstance(value, int) else value
-
-    def offset(self, start: Any, index: Any, stride: Any = 1) -> Any:
-        """``start + index * stride``."""
-        step = self.builder.mul(self.number(index), self.number(stride))
-        return self.builder.add(self.number(start), step)
-
-    def pointer(self, base: Any, offset: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(base, [offset]), self.vector.as_pointer())
-
-    def load(self, base: Any, offset: Any) -> Any:
-        value = self.builder.load(self.pointer(base, offset))
-        value.align = self.bytes
-        return value
-
-    def store(self, value: Any, base: Any, offset: Any) -> None:
-        self.builder.store(value, self.pointer(base, offset)).align = self.bytes
-
-    def shuffle(self, left: Any, right: Any, lanes: list[int]) -> Any:
-        return self.builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
-
-    def everywhere(self, value: Any) -> Any:
-        """One number in every lane."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, _I32(0))
-        return self.shuffle(first, undefined, [0] * self.lanes)
-
-    def spread(self, base: Any, offset: Any) -> Any:
-        """One number of memory in every lane."""
-        return self.everywhere(self.builder.load(self.builder.gep(base, [offset])))
-
-    def set(self, register: Any, value: Any) -> None:
-        self.builder.store(value, register)
-
-    def get(self, register: Any) -> Any:
-        return self.builder.load(register)
-
-    @contextmanager
-    def steps(self, start: Any, stop: Any, step: int) -> Iterator[Any]:
-        """A loop."""
-        bounds = self.number(start), self.number(stop), self.number(step)
-        with cgutils.for_range_slice(self.builder, *bounds, intp=_I64) as (index, _):
-            yield index
-
-    def multiply_add(self, left: Any, right: Any, total: Any) -> Any:
-        return self.builder.fadd(total, self.builder.fmul(left, right, flags=_FUSED), flags=_FUSED)
-
-
-def _kernel(layout: str) -> Any:
-    """Make the decorated body an intrinsic that numba code calls.
-
-    ``layout`` has one letter an argument of the intrinsic: ``p`` an array, followed by ``o``, the offset to start from
-    (the body gets one pointer for the two), ``i`` an integer, ``b`` a boolean, ``x`` a number of the arrays' dtype. The
-    body becomes one function that is not inlined, however many callers it has: they compile fast.
-    """
-
-    def declare(body: Any) -> Any:
-        def typed(typing: Any, *kinds: Any) -> Any:
-            dtype = kinds[0].dtype
-            fixed = {"o": types.int64, "i": types.int64, "b": types.boolean, "x": dtype}
-            name = f"structmask_{body.__name__}_{dtype}"
-
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                arguments: list[Any] = []
-                for letter, kind, value in zip(layout, signature.args, values, strict=True):
-                    if letter == "p":
-                        arguments.append(context.make_array(kind)(context, builder, value).data)
-                    elif letter == "o":
-                        arguments[-1] = builder.gep(arguments[-1], [value])
-                    else:
-                        arguments.append(value)
-                builder.call(_defined(builder.module, name, body, dtype, arguments), arguments)
-                return context.get_dummy_value()
-
-            return types.void(*(fixed.get(letter, kind) for letter, kind in zip(layout, kinds, strict=True))), generate
-
-        names = ["typing", *(f"{letter}{i}" for i, letter in enumerate(layout))]
-        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        typed.__signature__ = inspect.Signature([inspect.Parameter(name, positional) for name in names])  # type: ignore[attr-defined]
-        typed.__name__, typed.__doc__ = body.__name__, body.__doc__
-        return intrinsic(typed)
-
-    return declare
-
-
-def _defined(module: Any, name: str, body: Any, dtype: Any, arguments: list[Any]) -> Any:
-    """The LLVM function of this name, written on its first use in a module."""
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    function = cgutils.get_or_insert_function(module, kind, name)
-    if function.is_declaration:
-        function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        body(_Emitter(builder, dtype), *function.args)
-        builder.ret_void()
-    return function
-
-
-def _accumulate(emit: _Emitter, sums: list[list[Any]], rows: list[Any], step: Any, B: Any, count: Any) -> None:
+def _accumulate(emit: Emitter, sums: list[list[Any]], rows: list[Any], step: Any, B: Any, count: Any) -> None:
     """``sums[i][v] += rows[i][p * step] * B[p, v]`` over the ``count`` values of p."""
     vectors = range(len(sums[0]))
     with emit.steps(0, count, 1) as p:
@@ -148,7 +30,7 @@ def _accumulate(emit: _Emitter, sums: list[list[Any]], rows: list[Any], step: An
                 emit.set(sums[i][v], emit.multiply_add(scalar, across[v], emit.get(sums[i][v])))
 
 
-def _zeros(emit: _Emitter, vectors: int) -> list[list[Any]]:
+def _zeros(emit: Emitter, vectors: int) -> list[list[Any]]:
     """Accumulators, which the compiler keeps in registers."""
     sums = [[cgutils.alloca_once(emit.builder, emit.vector) for _ in range(vectors)] for _ in range(ROWS)]
     for line in sums:
@@ -157,11 +39,11 @@ def _zeros(emit: _Emitter, vectors: int) -> list[list[Any]]:
     return sums
 
 
-def _rows(emit: _Emitter, A: Any, stride: Any) -> list[Any]:
+def _rows(emit: Emitter, A: Any, stride: Any) -> list[Any]:
     return [emit.builder.gep(A, [emit.offset(0, i, stride)]) for i in range(ROWS)]
 
 
-def _finish(emit: _Emitter, sums: list[list[Any]], C: Any, width: Any, fresh: Any) -> None:
+def _finish(emit: Emitter, sums: list[list[Any]], C: Any, width: Any, fresh: Any) -> None:
     tile = [
         (register, emit.offset(v * emit.lanes, i, width)) for i in range(ROWS) for v, register in enumerate(sums[i])
     ]
@@ -176,23 +58,23 @@ def _finish(emit: _Emitter, sums: list[list[Any]], C: Any, width: Any, fresh: An
 def _tile_of(vectors: int, transposed: bool) -> Any:
     """A tile of ``C = A @ B`` (fresh) or ``C += A @ B``; rows, or columns if transposed, of A are ``stride`` apart."""
 
-    def body(emit: _Emitter, A: Any, stride: Any, B: Any, C: Any, width: Any, count: Any, fresh: Any) -> None:
+    def body(emit: Emitter, A: Any, stride: Any, B: Any, C: Any, width: Any, count: Any, fresh: Any) -> None:
         sums = _zeros(emit, vectors)
         rows = _rows(emit, A, 1 if transposed else stride)
         _accumulate(emit, sums, rows, stride if transposed else 1, B, count)
         _finish(emit, sums, C, width, fresh)
 
     body.__name__ = f"tile_{vectors}{'_transposed' if transposed else ''}"
-    return _kernel("poipopoiib")(body)
+    return kernel("poipopoiib")(body)
 
 
 _tile, _narrow_tile = _tile_of(2, False), _tile_of(1, False)
 _transposed_tile, _narrow_transposed_tile = _tile_of(2, True), _tile_of(1, True)
 
 
-@_kernel("poipopopoipoi")
+@kernel("poipopopoipoi")
 def _masked_tile(
-    emit: _Emitter, A: Any, stride: Any, B: Any, M: Any, S: Any, width: Any, totals: Any, count: Any
+    emit: Emitter, A: Any, stride: Any, B: Any, M: Any, S: Any, width: Any, totals: Any, count: Any
 ) -> None:
     """A tile of ``S = M * (A @ B)``; ``totals`` grows by its vectors."""
     sums = _zeros(emit, 2)
@@ -207,8 +89,8 @@ def _masked_tile(
         emit.store(total, totals, emit.number(i * emit.lanes))
 
 
-@_kernel("poipo")
-def _transposed_square(emit: _Emitter, A: Any, width: Any, B: Any) -> None:
+@kernel("poipo")
+def _transposed_square(emit: Emitter, A: Any, width: Any, B: Any) -> None:
     """V rows of V columns of A, transposed, to panel B."""
     V = emit.lanes
     rows = [emit.load(A, emit.offset(0, i, width)) for i in range(V)]
@@ -226,8 +108,8 @@ def _transposed_square(emit: _Emitter, A: Any, width: Any, B: Any) -> None:
         emit.store(value, B, emit.number(2 * V * i))
 
 
-@_kernel("popoix")
-def scale_row(emit: _Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
+@kernel("popoix")
+def scale_row(emit: Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
     """``B[j] = factor * A[j]`` for ``count`` values of j."""
     builder, factors = emit.builder, emit.everywhere(factor)
     whole = builder.and_(count, emit.number(-emit.lanes))
@@ -237,8 +119,8 @@ def scale_row(emit: _Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
         builder.store(builder.fmul(factor, builder.load(builder.gep(A, [j]))), builder.gep(B, [j]))
 
 
-@_kernel("popopopoi")
-def correlate_row(emit: _Emitter, R: Any, Q: Any, mask: Any, total: Any, count: Any) -> None:
+@kernel("popopopoi")
+def correlate_row(emit: Emitter, R: Any, Q: Any, mask: Any, total: Any, count: Any) -> None:
     """``total[j] += R[j] * Q[j]``, then ``R[j] *= mask[j]`` and ``Q[j] *= mask[j]``, for ``count`` values of j."""
     builder = emit.builder
 
@@ -258,8 +140,34 @@ def correlate_row(emit: _Emitter, R: Any, Q: Any, mask: Any, total: Any, count: 
         builder.store(builder.fmul(q, m), element(Q, j))
 
 
-@_kernel("poipopoi")
-def dot_rows(emit: _Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) -> None:
+@kernel("popopoi")
+def add_products(emit: Emitter, R: Any, Q: Any, total: Any, count: Any) -> None:
+    """``total[j] += R[j] * Q[j]`` for ``count`` values of j."""
+    builder = emit.builder
+    whole = builder.and_(count, emit.number(-emit.lanes))
+    with emit.steps(0, whole, emit.lanes) as j:
+        emit.store(emit.multiply_add(emit.load(R, j), emit.load(Q, j), emit.load(total, j)), total, j)
+    with emit.steps(whole, count, 1) as j:
+        r, q, place = builder.load(builder.gep(R, [j])), builder.load(builder.gep(Q, [j])), builder.gep(total, [j])
+        builder.store(emit.multiply_add(r, q, builder.load(place)), place)
+
+
+@kernel("popopoii")
+def add_row_products(emit: Emitter, L: Any, R: Any, sums: Any, rows: Any, columns: Any) -> None:
+    """``sums[i, j, v] += L[i, v] * R[j, v]`` for all pairs of ``rows`` and ``columns`` rows of 2 V numbers."""
+    W, count = 2 * emit.lanes, emit.builder.mul(columns, emit.number(2 * emit.lanes))
+    with emit.steps(0, rows, 1) as i:
+        left = [emit.load(L, emit.offset(v * emit.lanes, i, W)) for v in range(2)]
+        first = emit.offset(0, i, count)
+        with emit.steps(0, columns, 1) as j:
+            for v in range(2):
+                right, place = emit.load(R, emit.offset(v * emit.lanes, j, W)), emit.offset(first, j, W)
+                place = emit.builder.add(place, emit.number(v * emit.lanes))
+                emit.store(emit.multiply_add(left[v], right, emit.load(sums, place)), sums, place)
+
+
+@kernel("poipopoi")
+def dot_rows(emit: Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) -> None:
     """``sums`` grows by the vectors of ``A[i, p] * z[p]``, ROWS rows i; ``count`` is a multiple of V."""
     totals, rows = _zeros(emit, 1), _rows(emit, A, stride)
     with emit.steps(0, count, emit.lanes) as p:
@@ -269,15 +177,15 @@ def dot_rows(emit: _Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any)
     _finish(emit, totals, sums, emit.lanes, ir.Constant(ir.IntType(1), 0))
 
 
-@_kernel("popo")
-def horizontal_sum(emit: _Emitter, sums: Any, result: Any) -> None:
+@kernel("popo")
+def horizontal_sum(emit: Emitter, sums: Any, result: Any) -> None:
     """The sum of V numbers, by halves."""
     value, lanes = emit.load(sums, emit.number(0)), emit.lanes
     while lanes > 1:
         lanes //= 2
         low, high = list(range(lanes)), list(range(lanes, 2 * lanes))
         value = emit.builder.fadd(emit.shuffle(value, value, low), emit.shuffle(value, value, high))
-    emit.builder.store(emit.builder.extract_element(value, _I32(0)), result)
+    emit.builder.store(emit.builder.extract_element(value, ir.IntType(32)(0)), result)
 
 
 @njit(nogil=True, cache=True)

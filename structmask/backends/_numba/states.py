@@ -24,15 +24,14 @@ from .gemm import (
     lanes_of,
     multiply,
     multiply_masked,
-    multiply_transposed,
     pack_panels,
     pack_rows,
-    padded_rank,
     rounded,
     scale_row,
     scratch,
     transpose_panels,
 )
+from .state_moments import Sizes, chunk_masses, chunk_moments, new_scratch, scaled_rows
 
 _SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
 
@@ -57,84 +56,6 @@ class Form(NamedTuple):
     right: np.ndarray
     step: np.ndarray
     out: np.ndarray
-
-
-class _Sizes(NamedTuple):
-    """Chunk, directions, states, reach in chunks, nearest tile; whether a side is there; lengths of the layout."""
-
-    C: int
-    p: int
-    r: int
-    reach: int
-    nearest: int
-    below: bool
-    above: bool
-    chunks: int
-    features: int
-    panels: int
-    total: int
-
-
-class _Scratch(NamedTuple):
-    """Packed operands of one chunk: rows of F or G, panels of G^T, G and X, tiles of S and Y, moments of a panel."""
-
-    F: np.ndarray
-    G: np.ndarray
-    A: np.ndarray
-    transposed: np.ndarray
-    keys: np.ndarray
-    X: np.ndarray
-    S: np.ndarray
-    Y: np.ndarray
-    sums: np.ndarray
-    mass: np.ndarray
-
-
-@njit(nogil=True, cache=True)
-def _new_scratch(F, X, C, p):
-    V = lanes_of(F)
-    rank, columns, keys = padded_rank(F.shape[2], V), rounded(X.shape[2], 2 * V), rounded(F.shape[2], 2 * V)
-    tall = rounded(C, ROWS)
-    return _Scratch(
-        scratch(tall * rank, F),
-        scratch(tall * rank, F),
-        scratch(tall * rank, F),
-        scratch(C * rank, F),
-        scratch(C * keys, F),
-        scratch(C * columns, F),
-        scratch(ROWS * C, F),
-        scratch(tall * columns, F),
-        scratch(tall * V, F),
-        scratch(rounded(p, ROWS) * keys, F),
-    )
-
-
-@njit(nogil=True, cache=True, forceinline=True)
-def _scaled_rows(source, first, count, factors, direction, packed, width):
-    """Rows ``first ...`` of source, row i times ``factors[i, direction]``."""
-    columns = source.shape[1]
-    for i in range(count):
-        scale_row(source, (first + i) * columns, packed, i * width, columns, factors[i, direction])
-
-
-@njit(nogil=True, cache=True, forceinline=True)
-def _moments(G, X, right, c, start, sizes, moments, work):
-    """The moments of chunk c: p times the panels of an m x k matrix, then of m row sums."""
-    V, m, k = lanes_of(G), G.shape[1], X.shape[1]
-    W, rank, first = 2 * V, work.A.size // rounded(sizes.C, ROWS), c * sizes.C
-    count, wide, tall = min(sizes.C, G.shape[0] - first), work.keys.size // sizes.C, right.shape[1]
-    pack_panels(X, first, count, work.X, sizes.C)
-    pack_panels(G, first, count, work.keys, sizes.C)
-    for d in range(0, sizes.p, ROWS):
-        multiply_transposed(right, d, tall, work.keys, sizes.C, work.mass, d * wide, wide, W, m, count)
-    for d in range(sizes.p):
-        place = (start + c * sizes.p + d) * sizes.total
-        _scaled_rows(G, first, count, right, d, work.A, rank)
-        for f in range(0, m, ROWS):
-            multiply_transposed(
-                work.A, f, rank, work.X, sizes.C, moments, place + f * W, W, sizes.features * W, k, count
-            )
-        scale_row(work.mass, d * wide, moments, place + sizes.panels * W, wide, 1)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -178,7 +99,7 @@ def _far_rows(F, left, first, count, base, k, sizes, moments, work):
     W, rank, columns = 2 * V, work.A.size // rounded(sizes.C, ROWS), rounded(k, 2 * V)
     for d in range(sizes.p):
         place = base + d * sizes.total
-        _scaled_rows(F, first, count, left, d, work.A, rank)
+        scaled_rows(F, first, count, left, d, work.A, rank)
         for i in range(0, count, ROWS):
             multiply(
                 work.A, i * rank, rank, moments, place, sizes.features, work.Y, i * columns, columns, W, k, m, d == 0
@@ -240,12 +161,28 @@ def _run_tasks(phase, begin, end, F, G, X, form, sizes, far, moments, Y, mass):
             h = task // panels
             _run_panels(form, h * N * sizes.p, task % panels, 0 if shared else h, sizes, moments, B, S, Z)
         return
-    work = _new_scratch(F, X, sizes.C, sizes.p)
+    work = new_scratch(F, X, sizes.C, sizes.p)
     for task in range(begin, end):
         h, c = task // N, task % N
         s, start = 0 if shared else h, h * N * sizes.p
         if phase == 0:
-            _moments(G[h], X[h], form.right[s], c, start, sizes, moments, work)
+            place, first, W = (start + c * sizes.p) * sizes.total, c * sizes.C, 2 * V
+            chunk_moments(
+                G[h],
+                X[h],
+                form.right[s],
+                first,
+                sizes.C,
+                sizes.p,
+                moments,
+                place,
+                sizes.total,
+                W,
+                sizes.features * W,
+                work,
+            )
+            place += sizes.panels * W
+            chunk_masses(G[h], form.right[s], first, sizes.C, sizes.p, moments, place, sizes.total, work)
         else:
             _run_rows(F[h], G[h], X[h], form.tiles[s], form.left[s], c, start, far, sizes, moments, Y[h], mass[h], work)
 
@@ -296,7 +233,7 @@ def state_hadamard(
     features, panels, chunks = int(rounded(m, ROWS)), int(rounded(k, 2 * V)) // (2 * V), -(-n // C)
     panels *= features
     total = panels * 2 * V + int(rounded(m, 2 * V))
-    sizes = _Sizes(C, directions, form.out.shape[3], reach, nearest, *sides, chunks, features, panels, total)
+    sizes = Sizes(C, directions, form.out.shape[3], reach, nearest, *sides, chunks, features, panels, total)
     far = chunks > reach and directions > 0
     moments = scratch(heads * chunks * directions * total if far else 0, F)
     tasks = {0: heads * chunks, 1: heads * total // (2 * V), 2: heads * chunks}
