@@ -17,7 +17,7 @@ from benchmarks.contest import relative_error
 from benchmarks.report import Row
 from benchmarks.settings import Settings
 from benchmarks.timing import interleaved
-from structmask import Causal, StructuredMatrix, Toeplitz
+from structmask import Causal, StructuredMatrix, Toeplitz, as_forest, tree_decay
 from structmask.attention import attend, attend_pullback
 
 LONGEST = 8192  # tokens from which on the dense computation is left out
@@ -29,11 +29,13 @@ def rows(settings: Settings) -> Iterator[Row]:
             yield _row(L, m, settings)
     for L in (17,) if settings.tiny else (1024, 16384):
         yield _row(L, 3 if settings.tiny else 64, settings, Causal(L, decay=np.full(L, 0.99, np.float32)))
+    for L in (17,) if settings.tiny else (1024, 16384):
+        yield _row(L, 3 if settings.tiny else 64, settings, tree_decay(as_forest(parents=(np.arange(L) - 1) // 2), 0.5))
 
 
 def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:
     F, G, V, table = inputs(L, m, m)
-    kind = "relative positions" if mask is None else "causal"
+    kind = "relative positions" if mask is None else "causal" if isinstance(mask, Causal) else "tree"
     chosen: StructuredMatrix = Toeplitz(table) if mask is None else mask
     g = np.random.default_rng(1).standard_normal(V.shape).astype(np.float32)
     out, mass = attend(F, G, V, chosen)

@@ -56,10 +56,30 @@ def tree_hadamard(sweep: Sweep, E: Array, F: Array, G: Array, X: Array) -> Array
     from structmask.backends._numba.tree_hadamard import tree_hadamard as fused
 
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), E.shape[:-1])
-    f, g = (np.swapaxes(np.take(flat(a, batch, 2), sweep.order, axis=1), 1, 2).astype(np.float64) for a in (F, G))
-    f, g = np.ascontiguousarray(f), np.ascontiguousarray(g)
+    f, g = (_features(sweep, a, batch) for a in (F, G))
     Y = fused(sweep.order, sweep.up, sweep.roots, shared(E, batch, 1), f, g, flat(X, batch, 2))
     return Y.reshape(*batch, *X.shape[-2:])
+
+
+def tree_hadamard_pullback(
+    sweep: Sweep, E: Array, F: Array, G: Array, P: Array, X: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Gradients of <P, (M * F G^T) X> for F, G, X, and for the factors (..., n), by position; all else as above."""
+    from structmask.backends._numba.tree_hadamard_pullback import tree_hadamard_pullback as fused
+
+    batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X)), E.shape[:-1])
+    f, g = (_features(sweep, a, batch) for a in (F, G))
+    p, x = (flat(a, batch, 2) for a in (P, X))
+    dF, dG, dX, dE = fused(sweep.order, sweep.up, sweep.roots, shared(E, batch, 1), f, g, p, x)
+    dF, dG = (np.take(np.swapaxes(d, 1, 2), sweep.position, axis=1).astype(X.dtype) for d in (dF, dG))
+    dF, dG, dX, dE = (d.reshape(*batch, *d.shape[1:]) for d in (dF, dG, dX, dE))
+    return dF, dG, dX, dE
+
+
+def _features(sweep: Sweep, F: Array, batch: tuple[int, ...]) -> Array:
+    """Features (..., n, r) as (B, r, n), by position, in double precision."""
+    by_position = np.take(flat(F, batch, 2), sweep.order, axis=1)
+    return np.ascontiguousarray(np.swapaxes(by_position, 1, 2), np.float64)
 
 
 def tree_sums(sweep: Sweep, E: Array, X: Array) -> tuple[Array, Array]:

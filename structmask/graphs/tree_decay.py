@@ -13,7 +13,7 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
-from structmask.backends.tree_kernels import tree_hadamard, tree_product, tree_sums
+from structmask.backends.tree_kernels import tree_hadamard, tree_hadamard_pullback, tree_product, tree_sums
 from structmask.graphs.tree import Forest, as_forest, root_sums
 from structmask.graphs.tree_polynomial import TreePolynomial
 from structmask.linalg.base import StructuredMatrix
@@ -110,6 +110,13 @@ class TreeDecay(StructuredMatrix):
         F, G, X = map(self.forest.padded, (F, G, X))
         return self.forest.shown(tree_hadamard(self.forest.sweep("numpy"), self.edge_factors, F, G, X))
 
+    def _scan_pullback(self, F: Array, G: Array, P: Array, X: Array) -> tuple[Gradients, Array, Array, Array]:
+        """Gradients of <P, (M * F G^T) X> for the mask, F, G and X."""
+        forest, sweep = self.forest, self.forest.sweep("numpy")
+        dF, dG, dX, of_factors = tree_hadamard_pullback(sweep, self.edge_factors, *map(forest.padded, (F, G, P, X)))
+        d_mask = self._gradients(np.take(of_factors, sweep.position, axis=-1))
+        return d_mask, forest.shown(dF), forest.shown(dG), forest.shown(dX)
+
     def _scan_work(self, sizes: Sizes) -> Work:
         wide = 8 * -(-(sizes.k + 1) // 8)
         return Work(scan=14.0 * sizes.heads * self.forest.size * sizes.r * wide, calls=2)
@@ -126,10 +133,14 @@ class TreeDecay(StructuredMatrix):
         conj = xp.conj if any(map(arrays.is_complex, (e, G, X))) else _same
         S, R = tree_sums(sweep, e, self.forest.padded(X))
         P, T = tree_sums(sweep, conj(e), self.forest.padded(G))
-        gradient = xp.take(xp.sum(P * conj(R) + T * conj(S), axis=-1), sweep.position, axis=-1)
+        return self._gradients(xp.take(xp.sum(P * conj(R) + T * conj(S), axis=-1), sweep.position, axis=-1))
+
+    def _gradients(self, gradient: Array) -> Gradients:
+        """Those of the generators from the gradient (..., n) for the factors, in the caller's order."""
         if self.factors is not None:
             return {"factors": self._folded(gradient, self.factors)}
-        f, rate = self._of_nodes(), _column(self.rate)
+        xp, f, rate = arrays.namespace(gradient), self._of_nodes(), _column(self.rate)
+        conj = xp.conj if any(map(arrays.is_complex, (f, gradient))) else _same
         by_rate = xp.sum(conj(-self.lengths * f) * gradient, axis=-1)
         by_length = conj(-rate * f) * gradient
         return {"rate": self._folded(by_rate, self.rate), "lengths": self._folded(by_length, self.lengths)}

@@ -148,7 +148,7 @@ def masked_pullback(
 
     They are three more masked products, dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F and
     dX = (M^H * conj G F^H) P, and dM_ij = (P X^H)_ij conj (F G^T)_ij contracted onto the mask's generators a few
-    features at a time. A Toeplitz mask has all four from one walk. O(n (r + k)) memory.
+    features at a time. A Toeplitz mask has all four from one walk, a tree's from one sweep. O(n (r + k)) memory.
     """
     mask = mask._placed(X)
     if (own := parts.PULLBACKS.get(type(mask))) and not _scans_states(mask, F, G, P, X):
@@ -157,6 +157,13 @@ def masked_pullback(
         return gradients
     if isinstance(mask, Toeplitz) and (walk := _joint_pullback(mask, F, G, P, X)):
         return walk(mask, F, G, P, X)
+    if (
+        hasattr(mask, "_scan_pullback")
+        and mask._scans(Kind.of(F, G, X))
+        and _decided(mask, F, G, X, "auto")[0] != "dense"
+    ):
+        joint: tuple[Gradients, Array, Array, Array] = mask._scan_pullback(F, G, P, X)
+        return joint
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))

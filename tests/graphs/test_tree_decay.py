@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from structmask import LowRank, as_forest, explain, masked_attention, random_lengths, tree_decay, use_backend
-from structmask.linalg.hadamard import masked_product
+from structmask.graphs import Forest
+from structmask.linalg.hadamard import masked_product, masked_pullback
 from tests import naive, zoo
 from tests.cases import complex_, gates, real
 
@@ -140,3 +141,38 @@ def test_explain_knows_the_mask():
 def test_bad_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(as_forest(parents=[-1, 0, 1]))
+
+
+@pytest.mark.parametrize("mask", ["rates", "factors", "hidden"])
+def test_all_gradients_in_one_pass(mask, close):
+    """Those of <P, (M * F G^T) X> for the mask, F, G and X, beside the mask's own pullback feature by feature."""
+    parents, n = zoo.tree("forest", 70), 70
+    M = {
+        "rates": tree_decay(as_forest(parents=parents, lengths=zoo.lengths("zeros", n)), np.array([0.2, 1.5])),
+        "factors": tree_decay(as_forest(parents=parents), factors=2 * gates(n) - 1),
+        "hidden": tree_decay(Forest(parents, zoo.lengths("real", n), hidden=9), 0.4),
+    }[mask]
+    n = M.shape[-1]
+    F, G, P, X = real(2, n, 5), real(n, 5, seed=1), real(2, n, 19, seed=2), real(n, 19, seed=3)
+    d_mask, dF, dG, dX = M._scan_pullback(F, G, P, X)
+    D = M.to_dense()
+    close(dF, (D * (P @ X.T)) @ G)
+    close(dG, np.swapaxes(D * (P @ X.T), -1, -2) @ F)
+    close(dX, np.swapaxes(D * (F @ G.T), -1, -2) @ P)
+    terms = [M.pullback(F[..., [r]] * P, np.broadcast_to(G[:, [r]] * X, P.shape)) for r in range(5)]
+    for name, value in d_mask.items():
+        close(value, sum(term[name] for term in terms))
+
+
+def test_attention_trains_through_a_tree(close):
+    """The backward pass of masked attention on one thread and on all."""
+    n = 3000
+    M = tree_decay(as_forest(parents=zoo.tree("recursive", n), lengths=zoo.lengths("real", n)), 0.3)
+    F, G, P, X = abs(real(n, 16)), abs(real(n, 16, seed=1)), real(n, 30, seed=2), real(n, 30, seed=3)
+    assert explain(M * LowRank(F, G), columns=30).method == "scan"
+    d_mask, dF, dG, dX = masked_pullback(M, F, G, P, X, with_operand=True)
+    close(dF, masked_product(M, P, X, G)[0])
+    close(dG, masked_product(M, X, P, F)[0])
+    close(dX, masked_product(M, G, F, P)[0])
+    steps = [masked_product(tree_decay(M.forest, 0.3 + s), F, G, X)[0] for s in (1e-5, -1e-5)]
+    close(d_mask["rate"], np.vdot(P, steps[0] - steps[1]) / 2e-5, tolerance=1e-6)
