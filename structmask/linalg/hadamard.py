@@ -157,13 +157,9 @@ def masked_pullback(
         return gradients
     if isinstance(mask, Toeplitz) and (walk := _joint_pullback(mask, F, G, P, X)):
         return walk(mask, F, G, P, X)
-    if (
-        hasattr(mask, "_scan_pullback")
-        and mask._scans(Kind.of(F, G, X))
-        and _decided(mask, F, G, X, "auto")[0] != "dense"
-    ):
-        joint: tuple[Gradients, Array, Array, Array] = mask._scan_pullback(F, G, P, X)
-        return joint
+    sweep: Walk | None = getattr(mask, "_scan_pullback", None)
+    if sweep and "scan" in applicable(mask, Kind.of(F, G, X)) and _decided(mask, F, G, X, "auto")[0] != "dense":
+        return sweep(F, G, P, X)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
