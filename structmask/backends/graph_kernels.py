@@ -19,13 +19,16 @@ class Recurrence:
     """Sums of Chebyshev polynomials of one real sparse matrix A (n, n), its spectrum in an interval."""
 
     def __init__(self, A: Array, interval: tuple[float, float]) -> None:
+        from structmask.backends._numba.chebyshev import AHEAD
+
         low, high = interval
         self.scale, self.shift = 2 / (high - low), (high + low) / (high - low)
         self.order = _shorter_order(A)
         if self.order is not None:
             A = A[self.order][:, self.order]
             A.sort_indices()
-        self.indptr, self.indices = A.indptr.astype(np.int64), A.indices.astype(np.int32)
+        self.indptr = A.indptr.astype(np.int64)
+        self.indices = np.concatenate([A.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
         self.data = np.ascontiguousarray(A.data)
 
     def sum(self, X: Array, c: Array) -> Array:
