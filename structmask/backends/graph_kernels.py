@@ -27,9 +27,8 @@ class Recurrence:
         if self.order is not None:
             A = A[self.order][:, self.order]
             A.sort_indices()
-        self.indptr = A.indptr.astype(np.int64)
-        self.indices = np.concatenate([A.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
-        self.data = np.ascontiguousarray(A.data)
+        indices = np.concatenate([A.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
+        self.matrix = A.indptr.astype(np.int64), indices, np.ascontiguousarray(A.data)
 
     def sum(self, X: Array, c: Array) -> Array:
         """sum_k c[..., k] T_k(B) X for X (..., n, q) and c (..., K + 1), batches broadcast; real or complex."""
@@ -64,7 +63,7 @@ class Recurrence:
         from structmask.backends._numba.chebyshev import chebyshev_sum
 
         x = np.ascontiguousarray(X if self.order is None else X[self.order])
-        Y = chebyshev_sum(self.indptr, self.indices, self.data, x, np.ascontiguousarray(c), self.scale, self.shift)
+        Y = chebyshev_sum(self.matrix, x, np.ascontiguousarray(c), self.scale, self.shift)
         if self.order is None:
             return Y
         back = np.empty_like(Y)

@@ -63,7 +63,7 @@ def certified_series(
     `log_bound(rho)` is the logarithm of a bound of |f| on the Bernstein ellipses with parameters rho (R,): half-axes
     (rho + 1/rho)/2 and (rho - 1/rho)/2 times half the interval; infinite where f has a pole inside. With such a bound M
     the interpolant at N points is 4 M rho^(1 - N) / (rho - 1) from f at most, for every rho; N is chosen by that,
-    before f is sampled. Of the coefficients those that sum to less than tol / 2 are dropped; the error includes them.
+    before f is sampled. Of the coefficients those that sum to less than tol are dropped; the error includes all.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def certified_series(
     """
     rho = 1 + _RADII
     size = log_bound(rho) + np.log(4 / _RADII)
-    needed = np.min((size - np.log(tol / 2)) / np.log(rho)) + 1
+    needed = np.min((size - np.log(tol / 16)) / np.log(rho)) + 1
     if not needed < _MOST_POINTS:
         msg = (
             f"a polynomial of degree {needed:.1e} would be needed on [{interval[0]:.3g}, {interval[1]:.3g}] for "
@@ -85,7 +85,7 @@ def certified_series(
 
 
 def shortened(coefficients: Any, tol: float, remainder: float) -> Series:
-    """A series without the last coefficients that sum to less than tol / 2, and its error with what it was off before.
+    """A series without its last coefficients as far as the error, with what it was off before, stays below tol.
 
     Nothing is gained by keeping what is below the rounding of the others.
     """
@@ -93,7 +93,7 @@ def shortened(coefficients: Any, tol: float, remainder: float) -> Series:
     absolute = np.abs(coefficients).reshape(-1, count)
     scale = float(absolute.sum(axis=1).max(initial=0.0))
     sums = np.cumsum(absolute[:, ::-1], axis=1)[:, ::-1].max(axis=0, initial=0.0)  # |c_k| + |c_k+1| + ...
-    kept = max(2, int(np.count_nonzero(sums > max(tol, _ROUNDING * scale) / 2)))
+    kept = max(2, int(np.count_nonzero(sums > max(tol - remainder, _ROUNDING * scale / 2))))
     dropped = float(sums[kept]) if kept < count else 0.0
     return Series(coefficients[..., :kept], dropped + remainder)
 

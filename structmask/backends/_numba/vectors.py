@@ -1,0 +1,107 @@
+"""What numba has no words for: a vector that stays in a register, and asking for memory before it is needed.
+
+A short loop along a row costs more in tests whether arrays overlap, and in sums kept in memory, than in arithmetic.
+Arrays are contiguous and of one dtype; positions are those of their flat form, and are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LINE = 64  # bytes of memory that come at a time
+WIDTH = 8  # numbers of a vector
+
+
+class Vector(types.Type):  # type: ignore[misc]  # numba has no types
+    """WIDTH numbers side by side."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), WIDTH))
+
+
+@intrinsic
+def load(_context: Any, array: Any, position: Any) -> Any:
+    """The vector that begins at a position of an array."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, align = _place(context, builder, signature, arguments)
+        return builder.load(place, align=align)
+
+    return Vector(array.dtype)(array, types.int64), code
+
+
+@intrinsic
+def store(_context: Any, array: Any, position: Any, vector: Any) -> Any:
+    """Write a vector into an array from a position on."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, align = _place(context, builder, signature, arguments)
+        builder.store(arguments[2], place, align=align)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), code
+
+
+@intrinsic
+def scaled(_context: Any, a: Any, x: Any) -> Any:
+    """The vector a x for a number a."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fmul(_spread(builder, arguments[0], arguments[1].type), arguments[1])
+
+    return x(x.dtype, x), code
+
+
+@intrinsic
+def axpy(_context: Any, a: Any, x: Any, y: Any) -> Any:
+    """The vector a x + y for a number a, in one instruction where there is one."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        a, x, y = arguments
+        product = builder.fmul(_spread(builder, a, x.type), x, flags=("contract",))
+        return builder.fadd(product, y, flags=("contract",))
+
+    return x(x.dtype, x, y), code
+
+
+@intrinsic
+def prefetch(_context: Any, array: Any, position: Any) -> Any:
+    """Bring the line at a position of an array, which may be anything."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(call, [place, number(0), number(3), number(1)])  # to read, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
+
+
+def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, int]:
+    """Pointer to the vector at a position, and the alignment of its numbers."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    kind = context.get_value_type(signature.args[0].dtype)
+    pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.VectorType(kind, WIDTH).as_pointer())
+    return pointer, context.get_abi_sizeof(kind)
+
+
+def _spread(builder: Any, number: Any, vector: Any) -> Any:
+    """A vector of one number."""
+    nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    mask = ir.Constant(ir.VectorType(place, WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(builder.insert_element(nothing, number, place(0)), nothing, mask)
