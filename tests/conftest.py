@@ -1,6 +1,7 @@
 """The array libraries that every law runs on, and the profile of property tests."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import hypothesis
@@ -10,6 +11,7 @@ import scipy.sparse
 
 from structmask import to_numpy, use_backend
 from tests.cases import CASES
+from tests.gpu import stand_in
 
 os.environ["STRUCTMASK_CACHE"] = os.devnull  # what was measured on this machine has no part in tests
 hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
@@ -56,6 +58,7 @@ LIBRARIES = {
         Library("numpy", backend="numpy", writable=False),
         Library("numba"),
         Library("strict", home="array_api_strict"),
+        Library("stand-in", home="cupy"),
         Library("cupy", home="cupy"),
     )
 }
@@ -86,7 +89,7 @@ def pytest_generate_tests(metafunc):
         for case in cases:
             if library and case and library.id == "strict" and not case.portable:
                 continue
-            marks = [pytest.mark.gpu] if library and library.home == "cupy" else []
+            marks = [pytest.mark.gpu] if library and library.id == "cupy" else []
             values = [value for value in (case, library) if value is not None]
             rows.append(pytest.param(*values, id="-".join(value.id for value in values), marks=marks))
     metafunc.parametrize(wanted, rows)
@@ -96,8 +99,9 @@ def pytest_generate_tests(metafunc):
 def backend(request):
     """The backend of the library under test; "auto" elsewhere, whatever the environment says."""
     library = request.getfixturevalue("library") if "library" in request.fixturenames else None
-    with use_backend(library.backend if library else "auto"):
-        yield
+    with stand_in.installed() if library and library.id == "stand-in" else nullcontext():
+        with use_backend(library.backend if library else "auto"):
+            yield
 
 
 @pytest.fixture

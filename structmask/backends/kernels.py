@@ -28,6 +28,11 @@ def numba_runs(*operands: Array, complex_: bool = False) -> bool:
     return complex_ or dtype.kind != "c"
 
 
+def cupy_runs(*operands: Array) -> bool:
+    """Whether the CUDA kernels take these arrays: on the device, real numbers of one precision."""
+    return all(home(x) == "cupy" and x.dtype == operands[0].dtype and x.dtype.kind == "f" for x in operands)
+
+
 def transform_threads(X: Array) -> AbstractContextManager[None]:
     """Lets the FFT of a host library use all processors, where that pays."""
     if get_backend() == "numpy" or home(X) != "numpy" or X.size < _SERIAL_TRANSFORM:
@@ -44,6 +49,10 @@ def linear_scan(X: Array, decay: Array, *, upper: bool) -> Array:
         batch = broadcast_shapes(X.shape[:-2], decay.shape[:-1])
         Y = scan(flat(X, batch, 2), shared(decay, batch, 1), upper)
         return Y.reshape(*batch, *X.shape[-2:])
+    if home(X) == "cupy" and not is_complex(decay):
+        from structmask.backends import _cupy
+
+        return _cupy.linear_scan(X, decay, upper=upper)
     if not upper:
         return _standard.linear_scan(X, decay)
     xp = namespace(X)
@@ -172,6 +181,10 @@ class Convolution:
 
 def csr_product(A: Array, values: Array, X: Array) -> Array:
     """Sparse matrices (..., m, n) with the pattern of A and stored entries (..., nnz), times X (..., n, k)."""
+    if home(X) == "cupy" and cupy_runs(values, X.real):
+        from structmask.backends import _cupy
+
+        return _cupy.csr_product(A, values, X)
     if not numba_runs(values, X, complex_=True):
         return _standard.csr_product(A, values, X)
     from structmask.backends._numba.sparse import csr_product as product
@@ -188,6 +201,10 @@ def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
         from structmask.backends._numba.sparse import sampled_product as sample
 
         return sample(A.indptr, A.indices, flat(F, batch, 2), flat(G, batch, 2)).reshape(*batch, A.indices.shape[0])
+    if cupy_runs(F, G):
+        from structmask.backends import _cupy
+
+        return _cupy.sampled_product(A, rows, F, G)
     return _standard.sampled_product(rows, A.indices, F, G)
 
 

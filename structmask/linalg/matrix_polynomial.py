@@ -14,7 +14,7 @@ import numpy as np
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
-from structmask.backends.graph_kernels import Recurrence
+from structmask.backends.graph_kernels import Recurrence, has_recurrence
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.generators import Gradients, unbroadcast
@@ -77,7 +77,7 @@ class MatrixFunction(StructuredMatrix):
         return (*batch, *self.matrix.shape[-2:])
 
     def _matmat(self, X: Array) -> Array:
-        if isinstance(self.matrix, Sparse) and kernels.numba_runs(self.matrix.csr.data):
+        if isinstance(self.matrix, Sparse) and has_recurrence(self.matrix.csr.data):
             return self._recurrence.sum(X, self.coefficients)
         c = self.coefficients[..., None, None]
         T, following = X, self._scaled(self.matrix, X)
