@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from structmask.backends.arrays import Array, is_complex, namespace_called, precision
+from structmask.backends.arrays import Array, device_of, is_complex, namespace_called, precision
 
 _REAL = {"float32": "float", "float64": "double"}
 _THREADS = 256
@@ -105,8 +105,7 @@ class ChebyshevSteps:
 
 def _kernel(source: str, name: str, x: Array) -> Any:
     """A kernel for real numbers of the precision of x, on the current device."""
-    device = namespace_called("cupy").cuda.runtime.getDevice()
-    return _compiled(source, precision(x), device).get_function(name)
+    return _compiled(source, precision(x), device_of("cupy")).get_function(name)
 
 
 @lru_cache(maxsize=64)

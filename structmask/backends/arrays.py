@@ -123,6 +123,21 @@ def move(x: Array, target: str) -> Array:
     raise BackendError(msg)
 
 
+def placed(owner: Any, name: str, target: str) -> Any:
+    """An attribute of an object, an array or a tuple of them on the host, in a home: moved once and remembered there."""
+    copies = owner.__dict__.setdefault("_copies", {})
+    key = (name, target, device_of(target))
+    if key not in copies:
+        own = getattr(owner, name)
+        copies[key] = tuple(move(a, target) for a in own) if isinstance(own, tuple) else move(own, target)
+    return copies[key]
+
+
+def device_of(target: str) -> int:
+    """Number of the current device of a home, 0 on the host."""
+    return int(namespace_called("cupy").cuda.runtime.getDevice()) if target == "cupy" else 0
+
+
 def _to_cupy(x: Array) -> Array:
     import cupy
 

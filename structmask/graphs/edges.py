@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.laplacian import Kind, adjacency_laplacian, degrees, inverse_root
 
@@ -62,6 +62,11 @@ class Edges:
         return np.where(self.degrees > 0, inverse_root(self.degrees), 1.0)
 
     @cached_property
+    def _scales(self) -> tuple[Array, Array]:
+        """The square roots and their inverses in the precision of the weights."""
+        return self.roots.astype(self.upper.dtype), (1 / self.roots).astype(self.upper.dtype)
+
+    @cached_property
     def condition(self) -> float:
         """By how much errors of the symmetric form grow: 1, or sqrt(d_max / d_min) for the random-walk kind."""
         d = self.degrees[self.degrees > 0]
@@ -71,34 +76,71 @@ class Edges:
         """Left and right factors around the function of the symmetric Laplacian; None if there are none."""
         if self.kind != "random_walk":
             return None
-        s = [arrays.move(r.astype(self.upper.dtype), self.home) for r in (self.roots, 1 / self.roots)]
+        s = arrays.placed(self, "_scales", self.home)
         return (s[1], s[0]) if is_transposed else (s[0], s[1])
 
     # --- gradients --------------------------------------------------------------------------------------------------
 
     def laplacian_pullback(self, E: Array) -> Array:
         """Gradient for the weights of a gradient E (nnz,) for the stored entries of the symmetric Laplacian."""
-        E = arrays.to_numpy(E).astype(np.float64)
-        both = E[self._place(self.u, self.v)] + E[self._place(self.v, self.u)]
+        xp, (u, v, strict, forth, back) = arrays.namespace(E), self._on_device("_ends")
+        E = arrays.cast_precision(E, "float64")
+        both = xp.take(E, forth) + xp.take(E, back)
         if self.kind == "combinatorial":
-            n = np.arange(self.upper.shape[0])
-            own = E[self._place(n, n)]
-            return self._finished(np.where(self.is_strict, own[self.u] + own[self.v] - both, 0.0))
-        s, w = self.roots, self.upper.data.astype(np.float64)
-        both = np.where(self.is_strict, both, both / 2)
-        d_s = -np.bincount(self.u, w * s[self.v] * both, minlength=s.size)
-        d_s -= np.bincount(self.v, w * s[self.u] * both, minlength=s.size)
-        return self._finished(self._of_roots(d_s) - s[self.u] * s[self.v] * both)
+            own = xp.take(E, self._on_device("_diagonal"))
+            return self._finished(xp.where(strict, xp.take(own, u) + xp.take(own, v) - both, 0 * both))
+        s, w = self._on_device("roots"), self._on_device("_wide_weights")
+        both = xp.where(strict, both, both / 2)
+        s_u, s_v = xp.take(s, u), xp.take(s, v)
+        d_s = -self._summed("_starts", w * s_v * both) - self._summed("_targets", w * s_u * both)
+        return self._finished(self._of_roots(d_s) - s_u * s_v * both)
 
     def sides_pullback(self, d_left: Array, d_right: Array, *, is_transposed: bool) -> Array:
         """Gradient for the weights of gradients (n,) for the factors of `sides`."""
         direct, inverse = (d_right, d_left) if is_transposed else (d_left, d_right)
-        return self._finished(self._of_roots(arrays.to_numpy(direct) - arrays.to_numpy(inverse) / self.roots**2))
+        return self._finished(self._of_roots(direct - inverse / self._on_device("roots") ** 2))
 
     def _of_roots(self, d_s: Array) -> Array:
         """Gradient for the weights of one for the roots: d s_i = -s_i^3 / 2 times the change of the degree."""
-        d_degrees = np.where(self.degrees > 0, -(self.roots**3) / 2 * d_s, 0.0)
-        return d_degrees[self.u] + np.where(self.is_strict, d_degrees[self.v], 0.0)
+        xp, (u, v, strict, *_) = arrays.namespace(d_s), self._on_device("_ends")
+        s, d = self._on_device("roots"), self._on_device("degrees")
+        d_degrees = xp.where(d > 0, -(s**3) / 2 * d_s, 0 * s)
+        far = xp.take(d_degrees, v)
+        return xp.take(d_degrees, u) + xp.where(strict, far, 0 * far)
+
+    def _on_device(self, name: str) -> Any:
+        return arrays.placed(self, name, self.home)
+
+    def _summed(self, name: str, values: Array) -> Array:
+        """Sums (n,) of values of edges over the nodes that they start from, or lead to."""
+        matrix = self._on_device(name)
+        return kernels.csr_product(matrix, matrix.data, values[:, None])[:, 0]
+
+    @cached_property
+    def _ends(self) -> tuple[Array, ...]:
+        """Of every edge: nodes, whether it is no loop, places of both directions among the entries of the Laplacian."""
+        return self.u, self.v, self.is_strict, self._place(self.u, self.v), self._place(self.v, self.u)
+
+    @cached_property
+    def _diagonal(self) -> Array:
+        nodes = np.arange(self.upper.shape[0])
+        return self._place(nodes, nodes)
+
+    @cached_property
+    def _wide_weights(self) -> Array:
+        return self.upper.data.astype(np.float64)
+
+    @cached_property
+    def _starts(self) -> Any:
+        return self._incidence(self.u)
+
+    @cached_property
+    def _targets(self) -> Any:
+        return self._incidence(self.v)
+
+    def _incidence(self, ends: Array) -> Any:
+        shape = (self.upper.shape[0], ends.size)
+        return scipy.sparse.csr_array((np.ones(ends.size), (ends, np.arange(ends.size))), shape=shape)
 
     def _place(self, i: Array, j: Array) -> Array:
         """Positions of entries among those stored of the symmetric Laplacian."""
@@ -110,4 +152,4 @@ class Edges:
         return np.repeat(np.arange(L.shape[0]), np.diff(L.indptr)) * np.int64(L.shape[0]) + L.indices
 
     def _finished(self, gradient: Array) -> Array:
-        return arrays.move(gradient.astype(self.upper.dtype), self.home)
+        return arrays.cast(gradient, self.upper.dtype.name)

@@ -77,17 +77,21 @@ class Expansion(Method):
 
     def response_pullback(self, response: Response, d_c: Array) -> Gradients:
         """sum_k conj(dc_k / dtheta) d_c_k: derivatives of h have a series as h has."""
-        d, gradients = arrays.to_numpy(d_c), {}
-        count = d.shape[-1]
+        xp, gradients = arrays.namespace(d_c), {}
         for name, value in response._generators():
-            slope = response.derivatives(name)
-            slopes = chebyshev_coefficients(
-                lambda x, slope=slope: slope(self.eigenvalue(x)), self.polynomial.interval, 2 * count
-            )
-            total = np.asarray(np.sum(np.conj(slopes[..., :count]) * d, axis=-1))
+            total = xp.sum(self._slopes(response, name, d_c) * d_c, axis=-1)
             total = unbroadcast(total, np.shape(value), complex_=arrays.is_complex(value))
-            gradients[name] = arrays.move(arrays.cast_precision(total, arrays.precision(d_c)), arrays.home(d_c))
+            gradients[name] = arrays.cast_precision(total, arrays.precision(d_c))
         return gradients
+
+    def _slopes(self, response: Response, name: str, d_c: Array) -> Array:
+        """conj(dc_k / dtheta) (..., K + 1) for one parameter, in the home of the coefficients' gradient; remembered."""
+        kept, home = self.__dict__.setdefault("_kept_slopes", {}), arrays.home(d_c)
+        if (name, home) not in kept:
+            slope, count = response.derivatives(name), d_c.shape[-1]
+            series = chebyshev_coefficients(lambda x: slope(self.eigenvalue(x)), self.polynomial.interval, 2 * count)
+            kept[name, home] = arrays.move(np.conj(series[..., :count]), home)
+        return kept[name, home]
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Forest:
     def distances(self, i: Array, j: Array) -> Array:
         """The distances between nodes, infinite between trees."""
         xp, ancestors = arrays.namespace(i), self.ancestors(i, j)
-        sums = tuple(arrays.move(part, arrays.home(i)) for part in self.heights)
+        sums = arrays.placed(self, "heights", arrays.home(i))
         found = self.path_sums((sums[0], sums[1]), i, j, ancestors)
         return xp.where(ancestors > 0, found, xp.full_like(found, np.inf))
 
@@ -189,7 +189,7 @@ class Forest:
     def ancestors(self, i: Array, j: Array) -> Array:
         """The positions of the lowest common ancestors of nodes, plus one; 0 where they are in different trees."""
         xp, home = arrays.namespace(i), arrays.home(i)
-        place, minima, logarithm = (arrays.move(a, home) for a in self._ancestry)
+        place, minima, logarithm = arrays.placed(self, "_ancestry", home)
         i, j = xp.broadcast_arrays(i, j)
         a, b = (xp.reshape(taken(place, index), (-1,)) for index in (i, j))
         low, high = xp.minimum(a, b), xp.maximum(a, b)
@@ -198,13 +198,13 @@ class Forest:
         level = xp.take(logarithm, high - low + 1)
         row = level * (self.size + 1)
         least = xp.minimum(xp.take(minima, row + low), xp.take(minima, row + high + 1 - 2**level))
-        own = taken(arrays.move(self.position, home), xp.reshape(i, (-1,))) + 1
+        own = taken(arrays.placed(self, "position", home), xp.reshape(i, (-1,))) + 1
         return xp.reshape(xp.where(same, own, least), i.shape)
 
     def path_sums(self, sums: tuple[Array, Array], i: Array, j: Array, ancestors: Array) -> Array:
         """The sums (..., *index) over the edges between nodes of values whose `root_sums` are given."""
         xp, home = arrays.namespace(i), arrays.home(i)
-        position = arrays.move(self.position, home)
+        position = arrays.placed(self, "position", home)
         low = xp.maximum(ancestors - 1, xp.zeros_like(ancestors))
         ends = taken(position, i), taken(position, j)
         coarse, fine = (

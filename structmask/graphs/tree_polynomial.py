@@ -94,9 +94,8 @@ class TreePolynomial(StructuredMatrix):
         if runs_merges(X) and self._sweeps:
             products = self._moments(np.diag(factorial(np.arange(Q + 1))), X)
         else:
-            unit = [np.eye(q + 1, dtype=arrays.dtype_name(self.coefficients))[q] for q in range(Q + 1)]
-            move = [arrays.move(c, arrays.home(X)) for c in unit]
-            products = [by_rows(TreePolynomial(self.forest, c, self.rate), X) for c in move]
+            unit = xp.eye(Q + 1, dtype=self.coefficients.dtype)
+            products = [by_rows(TreePolynomial(self.forest, unit[q, : q + 1], self.rate), X) for q in range(Q + 1)]
         inner = xp.stack([xp.sum(G * (xp.conj(Y) if arrays.is_complex(Y) else Y)) for Y in products])
         c = self.coefficients
         rate = -xp.sum((xp.conj(c) if arrays.is_complex(c) else c) * inner[1:])

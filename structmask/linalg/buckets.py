@@ -132,12 +132,17 @@ class Buckets(StructuredMatrix):
     def _pullback(self, G: Array, X: Array) -> Gradients:
         return self.gradient(self.toeplitz._pullback(G, X)["offsets"])
 
+    @cached_property
+    def _same(self) -> Array:
+        """Which value (second axis) a stretch takes."""
+        return np.asarray(self.stretches)[:, None] == np.arange(self.values.shape[-1])
+
     def gradient(self, table: Array) -> Gradients:
         """Gradient for the values of a gradient (..., 2 n - 1) for the offsets: sums over stretches."""
         xp, length = arrays.namespace(table), int(table.shape[-1])
         ends = [min(max(edge + self.n - 1, 0), length) for edge in self.edges]
         sums = xp.stack([xp.sum(table[..., a:b], axis=-1) for a, b in pairwise((0, *ends, length))], axis=-1)
-        same = xp.asarray(self.stretches)[:, None] == xp.arange(self.values.shape[-1])[None, :]
+        same = arrays.placed(self, "_same", arrays.home(table))
         chosen, sums = arrays.as_same_kind(arrays.cast(same, arrays.precision(sums)), sums)
         gradient = (sums[..., None, :] @ chosen)[..., 0, :]
         return {"values": unbroadcast(gradient, tuple(self.values.shape), complex_=arrays.is_complex(self.values))}

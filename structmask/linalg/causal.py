@@ -189,7 +189,9 @@ def _power(decay: Array, steps: Array, inside: Array) -> Array:
     name = "complex128" if isinstance(decay, complex) else "float64"
     base = xp.asarray(decay, dtype=getattr(xp, name)) if isinstance(decay, float | complex) else decay
     base = base[..., 0] if base.ndim else base
-    exponents = xp.arange(0 if 0 in steps.shape else int(xp.max(steps)) + 1)
-    powers = base[..., None] ** arrays.cast(exponents, arrays.dtype_name(base))
-    value = gather(powers, steps)
+    if arrays.home(steps) == "numpy":  # a table is cheaper, but the host has to know how long it is
+        exponents = np.arange(int(np.max(steps, initial=-1)) + 1)
+        value = gather(base[..., None] ** arrays.cast(exponents, arrays.dtype_name(base)), steps)
+    else:
+        value = xp.reshape(base, (*base.shape, *(1 for _ in steps.shape))) ** arrays.cast(steps, arrays.dtype_name(base))
     return xp.where(inside, value, xp.zeros_like(value))

@@ -162,7 +162,9 @@ class Sparse(StructuredMatrix):
         return kernels.csr_product(self.csr, data, X)
 
     def transpose(self) -> Sparse:
-        return Sparse(self.csr.T)
+        csr = self.csr.T.tocsr()
+        csr.has_canonical_format = True  # as this one is: nobody has to look
+        return Sparse(csr)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         return {"csr": sparse_gradient(self.csr, self._rows, G, X)}

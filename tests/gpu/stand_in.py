@@ -273,7 +273,7 @@ class csr_matrix:
             parts = scipy.sparse.csr_matrix(tuple(a.held for a in given), shape=shape, dtype=dtype)
         else:
             parts = given.held.astype(dtype or given.dtype)
-        self.held = parts
+        self.held, self.known_canonical = parts, False
         if parts.indices.dtype != np.int32:
             parts.indices, parts.indptr = parts.indices.astype(np.int32), parts.indptr.astype(np.int32)
 
@@ -294,8 +294,14 @@ class csr_matrix:
 
     @property
     def has_canonical_format(self):
-        note("synchronisation", "has_canonical_format")  # computed on the device, by a kernel
-        return bool(self.held.has_canonical_format)
+        if not self.known_canonical:
+            note("synchronisation", "has_canonical_format")  # a kernel looks, and the host waits for what it saw
+            self.known_canonical = bool(self.held.has_canonical_format)
+        return self.known_canonical
+
+    @has_canonical_format.setter
+    def has_canonical_format(self, known):
+        self.known_canonical = known
 
     def tocsr(self):
         return self
