@@ -110,8 +110,12 @@ def _kernel(source: str, name: str, x: Array) -> Any:
 
 @lru_cache(maxsize=64)
 def _compiled(source: str, width: str, device: int) -> Any:  # noqa: ARG001  modules belong to a device
-    code = files("structmask.backends").joinpath("_cuda", f"{source}.cu").read_text(encoding="utf-8")
-    return namespace_called("cupy").RawModule(code=code, options=(f"-DREAL={_REAL[width]}",))
+    return namespace_called("cupy").RawModule(code=code_of(source), options=(f"-DREAL={_REAL[width]}",))
+
+
+def code_of(source: str) -> str:
+    """The text of a CUDA source."""
+    return files("structmask.backends").joinpath("_cuda", f"{source}.cu").read_text(encoding="utf-8")
 
 
 def _block(columns: int) -> tuple[int, int]:

@@ -33,14 +33,15 @@ TYPES = {
 
 
 class RawModule:
-    """Kernels of a CUDA source; `seed` chooses the schedule of all launches to come."""
+    """Kernels of a CUDA source; `seed` chooses the schedule of all launches to come, `sanitizer` watches them."""
 
     seed = 0
+    sanitizer = None
 
-    def __init__(self, *, code, options=(), sanitizer=None):
+    def __init__(self, *, code, options=()):
         self.kernels = {name: parameters(listed, options) for name, listed in KERNEL.findall(code)}
         entries = "\n".join(entry(name, kinds) for name, kinds in self.kernels.items())
-        self.library = ctypes.CDLL(str(compiled(f"{code}\n{entries}", (*options, *SANITIZERS[sanitizer]))))
+        self.library = ctypes.CDLL(str(compiled(f"{code}\n{entries}", (*options, *SANITIZERS[self.sanitizer]))))
 
     def get_function(self, name):
         return Kernel(name, self.kernels[name], getattr(self.library, f"run_{name}"))
@@ -126,7 +127,7 @@ def compiled(code, options):
             ["g++", *flags, str(source), "-o", str(fresh), "-lpthread"], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(done.stderr)
+            raise SyntaxError(done.stderr)
         fresh.replace(library)
         source.unlink()
     return library

@@ -57,7 +57,6 @@ extern "C" __global__ void sampled_product(const int* rows, const int* columns, 
             if (lane < width) part[edge][lane] += part[edge][lane + width];
             __syncthreads();  // half as many parts are there
         }
-        if (lane == 0 && e < nnz) S[b * nnz + e] = part[edge][0];
-        __syncthreads();  // the next operand writes over the parts
+        if (lane == 0 && e < nnz) S[b * nnz + e] = part[edge][0];  // which no other lane of the next operand writes
     }
 }

@@ -66,7 +66,6 @@ extern "C" __global__ void scan_tiles(const REAL* X, const double* decay, double
             totals[(b * tiles + blockIdx.x) * k + column] = total[own];
             if (column == 0 && (heads > 1 || b == 0)) factors[h * tiles + blockIdx.x] = factor[own];
         }
-        __syncthreads();  // the next operand writes over factor and total
     }
 }
 
@@ -91,6 +90,6 @@ extern "C" __global__ void scan_rows(const REAL* X, const double* decay, const d
             y = (double)x[row] + decay_of(a, i, n, upper) * y;
             Y[b * n * k + row + column] = (REAL)y;
         }
-        __syncthreads();  // the next operand writes over factor and total
+        __syncthreads();  // all have read what the next operand writes over
     }
 }
