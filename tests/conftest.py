@@ -30,6 +30,10 @@ class Library:
     backend: str = "auto"
     writable: bool = True
 
+    def takes(self, case):
+        """Whether a case can live here."""
+        return case.device if self.home == "cupy" else case.portable or self.home != "array_api_strict"
+
     def array(self, x, precision="float64"):
         """A NumPy or scipy.sparse array brought here; float64 and complex128 become the precision under test."""
         if precision == "float32" and str(x.dtype) in SINGLE:
@@ -87,7 +91,7 @@ def pytest_generate_tests(metafunc):
     rows = []
     for library in libraries:
         for case in cases:
-            if library and case and library.id == "strict" and not case.portable:
+            if library and case and not library.takes(case):
                 continue
             marks = [pytest.mark.gpu] if library and library.id == "cupy" else []
             values = [value for value in (case, library) if value is not None]
@@ -99,9 +103,9 @@ def pytest_generate_tests(metafunc):
 def backend(request):
     """The backend of the library under test; "auto" elsewhere, whatever the environment says."""
     library = request.getfixturevalue("library") if "library" in request.fixturenames else None
-    with stand_in.installed() if library and library.id == "stand-in" else nullcontext():
-        with use_backend(library.backend if library else "auto"):
-            yield
+    device = stand_in.installed() if library and library.id == "stand-in" else nullcontext()
+    with device, use_backend(library.backend if library else "auto"):
+        yield
 
 
 @pytest.fixture

@@ -96,9 +96,7 @@ class ChebyshevSteps:
             twice = 2 if term > 1 else 1
             sizes = map(np.int32, (functions, terms, term, n, q))
             factors = map(T.dtype.type, (twice * self.scale, -twice * self.shift, term > 1))
-            kernel(
-                grid, (width, rows), (self.A.indptr, self.A.indices, self.A.data, T, old, sums, c, *sizes, *factors)
-            )
+            kernel(grid, (width, rows), (self.A.indptr, self.A.indices, self.A.data, T, old, sums, c, *sizes, *factors))
             T, old = old, T
         return sums
 

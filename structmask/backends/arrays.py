@@ -124,7 +124,7 @@ def move(x: Array, target: str) -> Array:
 
 
 def placed(owner: Any, name: str, target: str) -> Any:
-    """An attribute of an object, an array or a tuple of them on the host, in a home: moved once and remembered there."""
+    """An attribute of an object, an array or a tuple of them on the host, in a home: moved once and kept."""
     copies = owner.__dict__.setdefault("_copies", {})
     key = (name, target, device_of(target))
     if key not in copies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -32,7 +33,8 @@ class Recurrence:
         if home(A) == "cupy":
             from structmask.backends._cupy import ChebyshevSteps
 
-            self._steps, self.columns = ChebyshevSteps(A, scale, shift), None
+            self._steps: Any = ChebyshevSteps(A, scale, shift)
+            self.columns: int | None = None
         else:
             self._steps, self.columns = _HostSteps(A, scale, shift), _COLUMNS
 

@@ -190,8 +190,10 @@ def _power(decay: Array, steps: Array, inside: Array) -> Array:
     base = xp.asarray(decay, dtype=getattr(xp, name)) if isinstance(decay, float | complex) else decay
     base = base[..., 0] if base.ndim else base
     if arrays.home(steps) == "numpy":  # a table is cheaper, but the host has to know how long it is
-        exponents = np.arange(int(np.max(steps, initial=-1)) + 1)
+        exponents = xp.arange(0 if 0 in steps.shape else int(xp.max(steps)) + 1)
         value = gather(base[..., None] ** arrays.cast(exponents, arrays.dtype_name(base)), steps)
     else:
-        value = xp.reshape(base, (*base.shape, *(1 for _ in steps.shape))) ** arrays.cast(steps, arrays.dtype_name(base))
+        value = xp.reshape(base, (*base.shape, *(1 for _ in steps.shape))) ** arrays.cast(
+            steps, arrays.dtype_name(base)
+        )
     return xp.where(inside, value, xp.zeros_like(value))

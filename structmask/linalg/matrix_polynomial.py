@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from structmask.backends import arrays, kernels
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.graph_kernels import Recurrence, has_recurrence
 from structmask.linalg.base import StructuredMatrix

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ def entry(name, kinds):
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(code, options):
     """Path of the shared library of a source."""
     flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-w", *options]

@@ -52,7 +52,9 @@ def scanned(X, decay, upper):
 
 def random_pattern(rng, m, n):
     A = scipy.sparse.random_array((m, n), density=min(1.0, 3 / n), rng=rng, format="csr")
-    return A, stand_in.csr_matrix((on_device(A.data, "float64"), on_device(A.indices, "int32"), on_device(A.indptr, "int32")), A.shape)
+    return A, stand_in.csr_matrix(
+        (on_device(A.data, "float64"), on_device(A.indices, "int32"), on_device(A.indptr, "int32")), A.shape
+    )
 
 
 def product(rng, n, k, precision):
@@ -69,7 +71,9 @@ def chebyshev(rng, n, k, precision):
     A = scipy.sparse.csr_array(A + A.T)
     parts = (on_device(A.data, precision), on_device(A.indices, "int32"), on_device(A.indptr, "int32"))
     X, c = rng.standard_normal((n, k)), rng.standard_normal((2, 5))
-    Y = _cupy.ChebyshevSteps(stand_in.csr_matrix(parts, A.shape), 0.5, 0.25).sums(on_device(X, precision), on_device(c, precision))
+    Y = _cupy.ChebyshevSteps(stand_in.csr_matrix(parts, A.shape), 0.5, 0.25).sums(
+        on_device(X, precision), on_device(c, precision)
+    )
     B, T = 0.5 * A.toarray() - 0.25 * np.eye(n), [np.eye(n)]
     for term in range(1, 5):
         T.append(B if term == 1 else 2 * B @ T[-1] - T[-2])

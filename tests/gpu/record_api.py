@@ -1,4 +1,4 @@
-"""Write down what the installed CuPy offers, for the stand-in to be held to: names, and signatures where CuPy tells them.
+"""Write down what the installed CuPy offers, for the stand-in to be held to: names, and arguments where it tells them.
 
 Run where a CuPy wheel is installed (no GPU is needed): `python -m tests.gpu.record_api`. Wherever a wheel is installed,
 the tests compare the record with it.
@@ -31,7 +31,7 @@ def record():
 
 
 def names(owner):
-    hidden = {name for name in dir(owner) if name.startswith("_") and not (name in OPERATORS)}
+    hidden = {name for name in dir(owner) if name.startswith("_") and name not in OPERATORS}
     return {name: arguments(getattr(owner, name, None)) for name in sorted({*dir(owner)} - hidden)}
 
 
@@ -47,7 +47,21 @@ def arguments(thing):
 
 OPERATORS = {
     f"__{prefix}{name}__"
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+    )
     for prefix in ("", "r", "i")
 } | {f"__{name}__" for name in ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "getitem", "len")}
 

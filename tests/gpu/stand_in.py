@@ -186,7 +186,21 @@ def indices(index):
 # --- modules ----------------------------------------------------------------------------------------------------------
 
 DATA_DEPENDENT = {"allclose", "argwhere", "array_equal", "bincount", "flatnonzero", "nonzero", "unique"}
-FROM_LISTS = {"zeros", "ones", "empty", "full", "array", "asarray", "concat", "concatenate", "stack", "hstack", "vstack", "meshgrid", "broadcast_arrays"}
+FROM_LISTS = {
+    "zeros",
+    "ones",
+    "empty",
+    "full",
+    "array",
+    "asarray",
+    "concat",
+    "concatenate",
+    "stack",
+    "hstack",
+    "vstack",
+    "meshgrid",
+    "broadcast_arrays",
+}
 
 
 class Module(types.ModuleType):
@@ -244,7 +258,7 @@ def as_signature(arguments):
     return inspect.Signature(parameters)
 
 
-def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):  # noqa: ARG001  CuPy's own arguments
+def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
     if isinstance(a, ndarray):
         return a if dtype is None or a.dtype == dtype else a.astype(dtype)
     if not isinstance(a, (int, float, complex, np.generic)):
