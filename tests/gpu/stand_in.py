@@ -352,6 +352,9 @@ class csr_matrix:
             return type(self)(_Held(self.held @ other.held))
         return ndarray(self.held @ other.held) if isinstance(other, ndarray) else NotImplemented
 
+    def __abs__(self):
+        return type(self)(_Held(abs(self.held)))
+
     def __add__(self, other):
         return type(self)(_Held(self.held + other.held)) if isinstance(other, csr_matrix) else NotImplemented
 
