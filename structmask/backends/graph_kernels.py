@@ -26,8 +26,6 @@ class Recurrence:
     """Sums of Chebyshev polynomials of one real sparse matrix A (n, n), its spectrum in an interval."""
 
     def __init__(self, A: Array, interval: tuple[float, float]) -> None:
-        from structmask.backends._numba.chebyshev import AHEAD
-
         low, high = interval
         scale, shift = 2 / (high - low), (high + low) / (high - low)
         if home(A) == "cupy":
@@ -76,6 +74,8 @@ class _HostSteps:
     """The terms of the recurrence on the CPU, formed and summed in one pass over an order of the nodes of its own."""
 
     def __init__(self, A: Array, scale: float, shift: float) -> None:
+        from structmask.backends._numba.chebyshev import AHEAD
+
         self.scale, self.shift = scale, shift
         self.order = _shorter_order(A)
         if self.order is not None:
