@@ -63,7 +63,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|scipy|torch|collections|typing|abc|dataclasses|functools)\..*"),  # other projects' names
     (r"py:class", r"(Any|array_like|callable|optional|ndarray|csr_array|LinearOperator|Ellipsis)"),  # prose types
     (r"py:class", r"structmask\.linalg\.generators\.Generated"),  # what every matrix is made of; not public
-    (r"py:class", r"structmask\.linalg\.state_space\.Stationary"),  # what both state-space masks share; not public
+    (r"py:class", r"structmask\.linalg\.stationary\.Stationary"),  # what both state-space masks share; not public
 ]
 
 mathjax_path = "mathjax/tex-chtml.js"  # below _static, put there by sphinx-mathjax-offline

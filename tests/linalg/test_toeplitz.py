@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmask import Toeplitz
+from structmask.linalg.hadamard import masked_product
 from tests import naive
 from tests.cases import complex_, real
 
@@ -150,3 +151,15 @@ def test_a_column_that_is_not_finite_leaves_the_others_alone(grid, bad):
         assert np.isnan(got[:, column]).all()
         others = np.arange(40) != column
         np.testing.assert_allclose(got[:, others], wanted[:, others], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(("m", "e"), [(64, 3), (3, 64), (33, 2)])
+def test_a_column_that_is_not_finite_spoils_no_other_in_the_fused_form(m, e, bad):
+    """Whether the lanes are features, two columns a signal, or columns."""
+    n, rng = 80, np.random.default_rng(0)
+    F, G, X, table = rng.random((n, m)), rng.random((n, m)), rng.random((n, e)), rng.random(2 * n - 1)
+    want, X[17, 1] = masked_product(Toeplitz(table), F, G, X, "fused")[0], bad
+    got = masked_product(Toeplitz(table), F, G, X, "fused")[0]
+    assert not np.isfinite(got[:, 1]).any()
+    np.testing.assert_allclose(np.delete(got, 1, axis=1), np.delete(want, 1, axis=1), rtol=1e-10)
