@@ -24,23 +24,39 @@ Method: TypeAlias = Callable[[Block, Block, Array, Array, float, "Watch"], Array
 _PATIENCE = 500  # iterations without progress after which a method gives up
 _PROGRESS = 0.99  # of the smallest residual so far
 _GROWTH = 1e8  # of a residual: no correct digit of the solution would be left
+_STRIDE = 16  # iterations of a device between looks of the host, which would have to wait for it
 _RESTARTS = (50, 1000)  # vectors that GMRES keeps at first, and when that gets nowhere
 _SCRATCH = 1 << 25  # numbers that they may take, if ten fit
 
 
 class Watch:
-    """Counts iterations, tells a callback, and notices when nothing moves any more."""
+    """Counts iterations, tells a callback, and notices when nothing moves any more.
+
+    On a device it looks at every 16th iteration only: columns that have converged meanwhile stay as they are.
+    """
 
     def __init__(self, callback: Callable[[int, float], object] | None, limit: int) -> None:
         self.callback, self.limit, self.iterations = callback, limit, 0
         self.start()
 
-    def start(self) -> None:
-        """A new method begins: its progress counts from here."""
+    def start(self, home: str = "numpy") -> None:
+        """A new method begins in a home: its progress counts from here."""
         self._best, self._since = math.inf, self.iterations
+        self._stride = 1 if home == "numpy" else _STRIDE
 
-    def __call__(self, residual: float) -> None:
+    @property
+    def looks(self) -> bool:
+        """Whether the host waits for the numbers of this iteration."""
+        return (self.iterations - self._since) % self._stride == 0
+
+    def step(self, size: Array, scale: Array, active: Array) -> None:
+        """An iteration has been done: its residuals beside their scale, and the columns that go on."""
         self.iterations += 1
+        if self.looks:
+            self.note(largest_ratio(size, scale, active))
+
+    def note(self, residual: float) -> None:
+        """A residual is known."""
         if self.callback is not None:
             self.callback(self.iterations, residual)
         if residual < _PROGRESS * self._best:
@@ -68,7 +84,7 @@ def conjugate_gradients(A: Block, P: Block, R: Array, scale: Array, tol: float, 
     xp = arrays.namespace(R)
     X, D, rho = xp.zeros_like(R), None, None
     active = norms(R) > tol * scale
-    while xp.any(active) and not watch.is_over:
+    while not (watch.is_over or (watch.looks and not xp.any(active))):
         Z = P(R)
         rho, before = _inner(R, Z), rho
         active = active & (rho > 0)
@@ -76,12 +92,12 @@ def conjugate_gradients(A: Block, P: Block, R: Array, scale: Array, tol: float, 
         Q = A(D)
         curvature = _inner(D, Q)
         active = active & (curvature > 0)
-        if not xp.any(active):
+        if watch.looks and not xp.any(active):
             break
         step = _ratio(rho, curvature, active)
         X, R = X + step * D, R - step * Q
         size = norms(R)
-        watch(largest_ratio(size, scale, active))
+        watch.step(size, scale, active)
         active = active & (size > tol * scale) & (size < _GROWTH * scale)
     return X
 
@@ -100,7 +116,7 @@ def minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, wa
     one = xp.ones_like(gamma)
     eta, gamma_0, c, c_0, s, s_0 = gamma, one, one, one, 0 * one, 0 * one
     active = (norms(R) > tol * scale) & (gamma > 0)
-    while xp.any(active) and not watch.is_over:
+    while not (watch.is_over or (watch.looks and not xp.any(active))):
         Z = _ratio(one, gamma, active) * Z
         Y = A(Z)
         delta = _inner(Z, Y)
@@ -116,7 +132,7 @@ def minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, wa
         Q, Q_0 = inverse * (Y - third * Q_0 - second * Q), Q
         X, R, eta = X + c * eta * D, R - c * eta * Q, -s * eta
         size = norms(R)
-        watch(largest_ratio(size, scale, active))
+        watch.step(size, scale, active)
         active = active & (size > tol * scale) & (following > 0)
         Z, gamma, gamma_0 = P_V, following, gamma
     return X
@@ -142,6 +158,10 @@ def generalized_minimal_residuals(
         Y = arrays.move(np.reshape(np.asarray(y, dtype=start.dtype), shape), home)
         return np.reshape(arrays.to_numpy(A(P(Y))), -1)
 
+    def told(norm: float) -> None:
+        watch.iterations += 1
+        watch.note(float(norm) * worst)
+
     restart = min(N, restart, max(10, _SCRATCH // N))
     count = int(np.count_nonzero(arrays.to_numpy(active)))
     reach = 0.5 * tol / max(worst, tol) / math.sqrt(count)  # relative to the block, so that every column gets there
@@ -153,7 +173,7 @@ def generalized_minimal_residuals(
             atol=0.0,
             restart=restart,
             maxiter=max(1, min(_PATIENCE, watch.limit - watch.iterations) // restart),
-            callback=lambda norm: watch(float(norm) * worst),
+            callback=told,
             callback_type="pr_norm",
         )
     return P(arrays.move(np.reshape(y, shape), home)) * size
@@ -176,7 +196,7 @@ def _inner(U: Array, V: Array) -> Array:
 def _ratio(p: Array, q: Array, where: Array) -> Array:
     """Quotients p / q where a mask says so, zero elsewhere."""
     xp = arrays.namespace(q)
-    if xp.all(where):  # as most often
+    if xp is np and xp.all(where):  # as most often
         return p / q
     return xp.where(where, p, xp.zeros_like(p)) / xp.where(where, q, xp.ones_like(q))
 

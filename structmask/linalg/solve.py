@@ -167,7 +167,7 @@ def _solution(a: StructuredMatrix, B: Array, tol: float, given: Any, watch: Watc
     xp, scale = arrays.namespace(B), krylov.norms(B)
     X, R, left = None, B, scale
     for method in _methods(a, B, scale, tol, given, watch):
-        watch.start()
+        watch.start(arrays.home(B))
         while xp.any(left > tol * scale) and not watch.is_over:
             step = method(R)
             new = step if X is None else X + step

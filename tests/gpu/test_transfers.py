@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 
-from structmask import masked_attention
+from structmask import Sparse, masked_attention, solve
 from tests.conftest import LIBRARIES
 from tests.gpu import stand_in
 
@@ -52,3 +53,15 @@ def test_attention_transfers_nothing(case, rng):
     M = LIBRARY.build(case)
     q, k, v = on_device(rng, n, 2), on_device(rng, n, 2), on_device(rng, n, 3)
     twice(lambda: masked_attention(q, k, v, mask=M))
+
+
+def test_conjugate_gradients_wait_for_the_device_every_sixteenth_iteration_only(rng):
+    n = 400
+    path = scipy.sparse.diags_array([-1.0, 2.001, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    b, waits, iterations = rng.standard_normal((n, 3)), stand_in.events["synchronisation"], []
+    A = Sparse(scipy.sparse.csr_array(path)).to("cupy")
+    x = solve(A, LIBRARY.array(b), tol=1e-10, preconditioner=None, callback=lambda i, _: iterations.append(i))
+    waits = stand_in.events["synchronisation"] - waits
+    assert iterations[-1] > 100
+    assert waits < iterations[-1] // 4
+    np.testing.assert_allclose(x.get(), scipy.sparse.linalg.spsolve(path.tocsc(), b), rtol=1e-6, atol=1e-6)

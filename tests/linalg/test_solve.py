@@ -365,7 +365,7 @@ def test_conjugate_gradients_notice_an_indefinite_matrix():
 def test_a_method_without_progress_gives_up():
     watch = krylov.Watch(None, 10_000)
     while not watch.is_over:
-        watch(0.5)
+        watch.step(np.array([0.5]), np.ones(1), np.ones(1, bool))
     assert watch.iterations == 501
     watch.start()
     assert not watch.is_over
