@@ -125,14 +125,14 @@ def _by_pygsp(M: SpectralFilter, W: Any, x: Any) -> Callable[[], Any] | str:
     except ModuleNotFoundError:
         return "- (not installed)"
     G = Graph(scipy.sparse.csr_matrix(W))
-    G._lmax, c = M.bound, M._series.coefficients.copy()
+    G._lmax, c = M.bound, M.polynomial.coefficients.copy()
     c[0] *= 2  # its first coefficient counts by half
     return lambda: cheby_op(G, c, x)
 
 
 def _by_recurrence(M: SpectralFilter, L: Any, x: Any) -> Any:
     """The same polynomial by scipy's sparse products."""
-    c, b = M._series.coefficients, M.bound
+    c, b = M.polynomial.coefficients, M.bound
     T, following = x, (2 / b) * (L @ x) - x
     Y = c[0] * T + c[1] * following
     for k in range(2, c.size):

@@ -348,6 +348,21 @@ def hop_mask(W, hops):
     return M
 
 
+def heat_kernel(W, t):
+    """exp(-t (D - W)) in extended precision, by squaring a Taylor sum; rows are made to sum to one each time."""
+    W = np.asarray(W, dtype=np.longdouble)
+    L = np.diag(W.sum(axis=1)) - W
+    steps = max(0, int(np.ceil(np.log2(max(1.0, float(8 * t * L.diagonal().max(initial=0)))))))
+    term = power = np.eye(len(W), dtype=np.longdouble)
+    for k in range(1, 20):
+        term = -(t / np.longdouble(2) ** steps / k) * (L @ term)
+        power = power + term
+    for _ in range(steps):
+        power = power @ power
+        power = power / power.sum(axis=1, keepdims=True)
+    return power.astype(float)
+
+
 def spectral_filter(W, h, kind="combinatorial"):
     """h(L) on eigenvectors; the random-walk Laplacian is D^-1/2 times the symmetric one times D^1/2."""
     n = len(W)

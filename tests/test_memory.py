@@ -34,6 +34,9 @@ def plane(L):
     s = abs(np.arange(1 - a, a))
     return np.exp(-np.hypot(s[:, None], s[None, :]) / a).astype(np.float32)
 
+def chain(L):
+    return scipy.sparse.diags_array([np.ones(L - 1, np.float32)] * 2, offsets=[-1, 1])
+
 MASKS = {
     "none": lambda L: None,
     "toeplitz": lambda L: Toeplitz(line(L)),
@@ -45,6 +48,7 @@ MASKS = {
     "sparse": lambda L: Sparse(scipy.sparse.eye_array(L, dtype=np.float32, format="csr")),
     "sum": lambda L: Toeplitz(line(L)) + Causal(L, decay=0.5),
     "tree": lambda L: tree_decay(as_forest(parents=(np.arange(L) + 1) // 2 - 1), 0.5),
+    "diffusion": lambda L: diffusion_kernel(chain(L), 1.0, tol=1e-3),
     "hadamard": lambda L: Toeplitz(line(L)) * LowRank(np.ones((L, 1), np.float32), np.ones((L, 1), np.float32)),
 }
 
@@ -132,7 +136,13 @@ def test_gradients_take_as_little():
 
 @pytest.mark.parametrize(
     ("mask", "method", "L"),  # long enough for every thread to take part, each with scratch of its own
-    [("causal", "scan", 32768), ("tree", "scan", 131072), ("toeplitz", "stream", 32768), ("toeplitz", "fused", 32768)],
+    [
+        ("causal", "scan", 32768),
+        ("tree", "scan", 131072),
+        ("toeplitz", "stream", 32768),
+        ("toeplitz", "fused", 32768),
+        ("diffusion", "stream", 16384),
+    ],
 )
 def test_memory_grows_with_the_length_only(mask, method, L):
     short, long = peaks(case(mask, method, L=L, m=16, e=16), case(mask, method, L=4 * L, m=16, e=16))

@@ -133,16 +133,12 @@ def wave_equation(
 
     Parameters
     ----------
-    graph : anything `as_adjacency` takes
-        Undirected, with non-negative weights.
-    initial : array (n,) or (n, k)
-        u_0: one state, or one a column.
+    graph, initial, kind, tol
+        As in `heat_equation`; the error of the part of the velocity is at most tol ||v_0||.
     times : float or array (...)
         t of either sign, in units of one over the square root of the weights.
     velocity : array (n,) or (n, k), optional
         v_0, zero by default.
-    kind, tol
-        As in `diffusion_kernel`; the error of the part of the velocity is at most tol ||v_0||.
 
     Returns
     -------
@@ -170,14 +166,10 @@ def schrodinger_equation(
 
     Parameters
     ----------
-    graph : anything `as_adjacency` takes
-        Undirected, with non-negative weights.
-    initial : array (n,) or (n, k)
-        u_0: one state, or one a column; real or complex.
+    graph, initial, kind, tol
+        As in `heat_equation`; states may be complex.
     times : float or array (...)
         t of either sign, in units of one over the weights.
-    kind, tol
-        As in `diffusion_kernel`.
 
     Returns
     -------

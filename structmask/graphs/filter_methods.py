@@ -13,15 +13,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.edges import Edges
 from structmask.graphs.resolvent import ResidualError, Resolvent, eigenvalues, elimination, shortest_series
-from structmask.graphs.response import Response
-from structmask.linalg.chebyshev import Series, chebyshev_coefficients
+from structmask.graphs.response import Response, double
+from structmask.graphs.response import Series as Sampled
+from structmask.linalg.chebyshev import Series, certified_series, chebyshev_coefficients
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.lanczos import MOST_STEPS, Monotone, lanczos_function, lanczos_steps, lanczos_work
@@ -115,6 +117,52 @@ class Krylov(Method):
         return lanczos_work(self.L, self.steps, columns)
 
 
+class Methods:
+    """Those that there are for a response on [0, bound], to a tolerance; each is made when it is asked for."""
+
+    def __init__(self, edges: Edges, response: Response, bound: float, tol: float) -> None:
+        self.edges, self.response, self.bound, self.tol = edges, response, bound, tol
+
+    @cached_property
+    def by_name(self) -> dict[str, Method]:
+        """All of them."""
+        found = (self.chebyshev, self.rational, self.lanczos)
+        return {method.name: method for method in found if method is not None}
+
+    @cached_property
+    def _series(self) -> Series:
+        f = self.response
+        if isinstance(f, Sampled):
+            return Series(double(f.coefficients), f.known[1])
+        return certified_series(f, f.log_bound(self.bound), (0.0, self.bound), self.tol)
+
+    @cached_property
+    def chebyshev(self) -> Expansion:
+        """The series in L."""
+        return chebyshev(self.edges, self._series, self.bound)
+
+    @cached_property
+    def rational(self) -> Expansion | None:
+        """The series in a resolvent, on hosts that have the kernels to eliminate."""
+        if isinstance(self.response, Sampled) or not kernels.numba_runs(self.edges.laplacian.data):
+            return None
+        return rational(self.edges, self.response, self.bound, self.tol, self.chebyshev)
+
+    @cached_property
+    def lanczos(self) -> Krylov | None:
+        """For the functions that have a certificate."""
+        if self.edges.home != "numpy" or (monotone := self.response.monotone) is None:
+            return None
+        return lanczos(self.chebyshev, monotone, max(self.tol / 2, self.reach / 4))
+
+    @cached_property
+    def reach(self) -> float:
+        """What the recurrence in L is to be expected to round: 20 u (1 + t b) for the heat kernel."""
+        c, unit = _absolute(self._series), arrays.unit_roundoff(arrays.precision(self.edges.laplacian))
+        growth = (c * (1 + 2.0 * np.arange(c.shape[-1]) ** 2)).sum(axis=-1)
+        return 20 * unit * float(growth.max(initial=0.0))
+
+
 def chebyshev(edges: Edges, series: Series, bound: float) -> Expansion:
     """The series on [0, bound]. Forming T_k rounds 6 (row + 3) u (1 + k)^2 at most."""
     L = Sparse(edges.laplacian)
@@ -154,13 +202,6 @@ def lanczos(rival: Expansion, function: Monotone, tol: float) -> Krylov | None:
     limit = min(p.degree, MOST_STEPS)
     steps = lanczos_steps(L, function, tol, limit // 2)  # each costs two terms and more
     return None if steps is None else Krylov(L, function, tol, steps, limit, rival.error + tol)
-
-
-def expected_rounding(series: Series, unit: float) -> float:
-    """What the recurrence in L is to be expected to round: 20 u (1 + t b) for the heat kernel."""
-    c = _absolute(series)
-    growth = (c * (1 + 2.0 * np.arange(c.shape[-1]) ** 2)).sum(axis=-1)
-    return 20 * unit * float(growth.max(initial=0.0))
 
 
 def _summation(c: Array, unit: float) -> float:

@@ -18,24 +18,16 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from structmask.backends import arrays, kernels
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import undirected
 from structmask.graphs.edges import Edges
-from structmask.graphs.filter_methods import (
-    Expansion,
-    Krylov,
-    Method,
-    chebyshev,
-    expected_rounding,
-    lanczos,
-    rational,
-)
+from structmask.graphs.filter_methods import Expansion, Method, Methods
 from structmask.graphs.laplacian import Kind, adjacency_bound, check_kind
-from structmask.graphs.response import Response, double
+from structmask.graphs.response import Response
 from structmask.graphs.response import Series as Sampled
 from structmask.linalg.base import StructuredMatrix
-from structmask.linalg.chebyshev import Series, certified_series, chebyshev_series
+from structmask.linalg.chebyshev import chebyshev_series
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.generators import Gradients
 from structmask.linalg.matrix_polynomial import MatrixFunction
@@ -109,44 +101,14 @@ class SpectralFilter(StructuredMatrix):
         return adjacency_bound(self._edges.adjacency, self.design.kind)
 
     @cached_property
-    def _tol(self) -> float:
-        """Of the symmetric form, for the random-walk Laplacian."""
-        return self.design.tol / self._edges.condition
-
-    @cached_property
-    def _series(self) -> Series:
-        """Chebyshev coefficients on the spectrum."""
-        f = self.response
-        if isinstance(f, Sampled):
-            return Series(double(f.coefficients), f.known[1])
-        return certified_series(f, f.log_bound(self.bound), (0.0, self.bound), self._tol)
-
-    @cached_property
-    def _chebyshev(self) -> Expansion:
-        return chebyshev(self._edges, self._series, self.bound)
+    def _methods(self) -> Methods:
+        """For the random-walk Laplacian the tolerance is that of its symmetric form."""
+        return Methods(self._edges, self.response, self.bound, self.design.tol / self._edges.condition)
 
     @property
     def polynomial(self) -> MatrixFunction:
         """The filter of the symmetric Laplacian as a polynomial."""
-        return self._chebyshev.polynomial
-
-    @cached_property
-    def _rational(self) -> Expansion | None:
-        if isinstance(self.response, Sampled) or not kernels.numba_runs(self.weights.data):
-            return None
-        return rational(self._edges, self.response, self.bound, self._tol, self._chebyshev)
-
-    @cached_property
-    def _lanczos(self) -> Krylov | None:
-        """Only for the functions that have a certificate."""
-        if self._home != "numpy" or (monotone := self.response.monotone) is None:
-            return None
-        return lanczos(self._chebyshev, monotone, max(self._tol / 2, self._reach / 4))
-
-    @property
-    def _methods(self) -> dict[str, Method]:
-        found = (self._chebyshev, self._rational, self._lanczos)
-        return {method.name: method for method in found if method is not None}
+        return self._methods.chebyshev.polynomial
 
     # --- products ---------------------------------------------------------------------------------------------------
 
@@ -162,12 +124,15 @@ class SpectralFilter(StructuredMatrix):
 
     def _symmetric(self, X: Array) -> Array:
         """The filter of the symmetric Laplacian, by the cheapest method that serves X."""
-        for step in self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).steps:
-            if step.method == "chebyshev":
-                break
-            if (Y := self._methods[step.method].product(X)) is not None:
+        for method in self._in_order(X):
+            if (Y := method.product(X)) is not None:
                 return Y
         return self.polynomial._matmat(X)
+
+    def _in_order(self, X: Array) -> list[Method]:
+        """The methods, cheapest first."""
+        plan, methods = self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])), self._methods.by_name
+        return [methods[step.method] for step in plan.steps]
 
     def transpose(self) -> SpectralFilter:
         if self.design.kind != "random_walk":
@@ -195,11 +160,11 @@ class SpectralFilter(StructuredMatrix):
 
     def _differentiated(self, G: Array, X: Array) -> tuple[Expansion, Gradients]:
         """The cheaper of the two expansions, and its gradients."""
-        for step in self._plan(math.prod(X.shape[:-2]) * int(X.shape[-1])).steps:
-            way = self._methods[step.method]
+        for way in self._in_order(X):
             if isinstance(way, Expansion) and (inner := way.pullback(G, X)) is not None:
                 return way, inner
-        return self._chebyshev, self.polynomial._pullback(G, X)
+        msg = "no expansion serves"  # the one in L always does
+        raise AssertionError(msg)
 
     # --- cost and accuracy ------------------------------------------------------------------------------------------
 
@@ -207,13 +172,8 @@ class SpectralFilter(StructuredMatrix):
         return self.polynomial._work(columns)
 
     def _plan(self, columns: int) -> Plan:
-        works = [(name, method.work(columns)) for name, method in self._methods.items()]
+        works = [(name, method.work(columns)) for name, method in self._methods.by_name.items()]
         return make_plan(repr(self), columns, works, home=self._home, precision=arrays.precision(self.weights))
-
-    @cached_property
-    def _reach(self) -> float:
-        """Rounding that is to be expected."""
-        return expected_rounding(self._series, arrays.unit_roundoff(arrays.precision(self.weights)))
 
     @property
     def error_bound(self) -> float:
@@ -222,7 +182,7 @@ class SpectralFilter(StructuredMatrix):
     @property
     def error_estimate(self) -> float:
         """Of whichever method may run."""
-        return float(self._edges.condition * max(method.error for method in self._methods.values()))
+        return float(self._edges.condition * max(method.error for method in self._methods.by_name.values()))
 
     def _norm_bound(self) -> float:
         return self._edges.condition * self.polynomial._norm_bound()
@@ -294,7 +254,7 @@ def certified_filter(graph: Any, response: Response, kind: Kind, tol: float) -> 
     """As `spectral_filter`, for a named response; warns where the caller of its caller is."""
     M = SpectralFilter(_checked(graph, kind, tol), response, design=Design(kind, tol))
     single = 1.0 if arrays.precision(M.weights) == "float64" else 2.0**-29
-    reach = M._reach * single * M._edges.condition
+    reach = M._methods.reach * single * M._edges.condition
     if tol < reach:
         msg = (
             f"tol={tol:.1e} is below the rounding of {M.polynomial.degree} terms in double precision, about "

@@ -109,7 +109,7 @@ def test_a_solution_that_misses_is_improved_then_refused():
     M = diffusion_kernel(ADJACENCY["mesh"], 1e4)  # another method serves
     want = M @ X
     assert explain(M, columns=2).method == "rational"
-    M._rational.polynomial.matrix.solver.factor = Rough(1e-3)
+    M._methods.rational.polynomial.matrix.solver.factor = Rough(1e-3)
     np.testing.assert_allclose(M @ X, want, atol=2e-8)
     G = real(42, 2, seed=1)
     assert M.pullback(G, X)["response"]["time"] == pytest.approx(-np.sum(G * (M._edges.laplacian @ want)), abs=1e-6)
@@ -163,7 +163,7 @@ def test_method_by_time_and_structure():
     assert "rational" in str(explain(diffusion_kernel(W, 1e4)))
     assert explain(diffusion_kernel(W, 1e4)).method == "rational"
     dense = diffusion_kernel(as_adjacency(nx.gnp_random_graph(120, 0.5, seed=1)), 50.0)  # as many entries as fill
-    assert dense._rational is None
+    assert dense._methods.rational is None
     assert dense.polynomial.degree > 200
     with pytest.warns(ConvergenceWarning, match="below the rounding"):
         diffusion_kernel(W, 1e6, tol=1e-12)
