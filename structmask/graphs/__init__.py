@@ -16,7 +16,8 @@ from structmask.graphs.markov_process import MarkovProcess
 from structmask.graphs.random_features import graph_random_features, modulation
 from structmask.graphs.random_walk import RandomWalkKernel, random_walk_kernel
 from structmask.graphs.spectral_filter import SpectralFilter, spectral_filter
-from structmask.graphs.tree import Forest, NotATreeError, as_forest
+from structmask.graphs.tree import Forest
+from structmask.graphs.tree_building import NotATreeError, as_forest
 from structmask.graphs.tree_decay import TreeDecay, tree_decay
 from structmask.graphs.tree_mask import TreeFunction, tree_mask
 from structmask.graphs.tree_metric import distortion, tree_metric

@@ -92,7 +92,7 @@ class Panels:
 
     @cached_property
     def _interactions(self) -> Any:
-        from structmask.backends._numba.panels import interactions
+        from structmask.backends._numba.panel_plan import interactions
 
         windows, merges = self.windows, self.of.merges
         skipped = np.zeros(len(merges), np.bool_)

@@ -14,7 +14,8 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.backends.tree_kernels import tree_hadamard, tree_hadamard_pullback, tree_product, tree_sums
-from structmask.graphs.tree import Forest, as_forest, root_sums
+from structmask.graphs.tree import Forest, root_sums
+from structmask.graphs.tree_building import as_forest
 from structmask.graphs.tree_polynomial import TreePolynomial
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients, unbroadcast

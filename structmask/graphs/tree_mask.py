@@ -15,7 +15,8 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.merges import Merges
 from structmask.graphs.panels import Panels
-from structmask.graphs.tree import Forest, as_forest
+from structmask.graphs.tree import Forest
+from structmask.graphs.tree_building import as_forest
 from structmask.graphs.tree_table import TreeTable, by_rows, heads, put, real_view, runs_merges
 from structmask.graphs.windows import evaluate
 from structmask.linalg.base import StructuredMatrix

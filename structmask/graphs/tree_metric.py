@@ -10,7 +10,8 @@ from scipy.sparse import csgraph
 
 from structmask.backends.tree_kernels import least_elements
 from structmask.graphs.adjacency import undirected
-from structmask.graphs.tree import Floats, Forest, Ints, as_forest
+from structmask.graphs.tree import Floats, Forest, Ints
+from structmask.graphs.tree_building import as_forest
 
 _KINDS = ("minimum_spanning", "frt")
 

@@ -97,7 +97,7 @@ class Windows:
     @cached_property
     def state(self) -> Any:
         """ROUGH, SMOOTH or NEGLIGIBLE for every window; parts of a window are no worse than it."""
-        from structmask.backends._numba.panels import ROUGH, SMOOTH
+        from structmask.backends._numba.panel_plan import ROUGH, SMOOTH
 
         state = np.full(self.offset[-1], ROUGH, np.int8)
         for level in range(self.deepest + 1):
@@ -118,7 +118,8 @@ class Windows:
         return min(count, int(self.reach * 2.0**level / self.furthest) + 1)
 
     def _tested(self, candidates: Ints, h: float) -> Any:
-        from structmask.backends._numba.panels import NEGLIGIBLE, ROUGH, SMOOTH, fit_errors
+        from structmask.backends._numba.panel_plan import NEGLIGIBLE, ROUGH, SMOOTH
+        from structmask.backends._numba.panels import fit_errors
 
         points, matrix = self.nodes
         x = np.minimum((candidates[:, None] + 1 + points) * h, 2 * self.furthest)
