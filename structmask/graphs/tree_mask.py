@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,6 +65,9 @@ class TreeFunction(StructuredMatrix):
 
     def transpose(self) -> TreeFunction:
         return self
+
+    def _generators(self) -> Iterator[tuple[str, Any]]:
+        yield "scale", self.scale  # the tolerance, though a number, generates nothing
 
     # --- products ---------------------------------------------------------------------------------------------------
 

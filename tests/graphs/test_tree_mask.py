@@ -181,7 +181,8 @@ def test_a_tolerance_below_rounding_warns():
         tree_mask(forest, FUNCTIONS["inverse"], tol=1e-20) @ np.ones(200)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tree_mask(forest, FUNCTIONS["inverse"], tol=1e-10) @ np.ones(200)
+        M = tree_mask(forest, FUNCTIONS["inverse"], tol=1e-10)
+        assert M.parameters.keys() == M.pullback(np.ones(200), M @ np.ones(200)).keys() == {"scale"}
 
 
 @pytest.mark.parametrize(
