@@ -119,31 +119,23 @@ class Convolution:
     def spectrum(self) -> Array:
         return self.plan.spectrum(self.offsets)
 
-    def _in_phases(self, columns: int) -> Any:
+    def _in_phases(self, count: int) -> Any:
         """The matrix for so few columns that several phases of each fill a vector."""
         from structmask.backends._numba import polyphase
 
-        if columns not in self._phases:
-            self._phases[columns] = polyphase.in_phases(self.plan, self.offsets, columns)
-        return self._phases[columns]
+        if count not in self._phases:
+            self._phases[count] = polyphase.in_phases(self.plan, self.offsets, count)
+        return self._phases[count]
 
     def product(self, X: Array) -> Array:
         """M @ X for X (..., n, k)."""
         from structmask.backends._numba import convolution, polyphase
 
-        if polyphase.phase_count(self.plan, X.shape[-1]) > 1:
-            this = self._in_phases(X.shape[-1])
-            heads, spectrum, (x,) = self._flat(this.spectrum, X)
-            return self._shaped(this.product(spectrum, x), heads)
-        if self._folds(X):  # heads that share the table join the columns, so that no lane stays empty
-            folded = np.moveaxis(X, -2, 0).reshape(1, X.shape[-2], -1)
-            Y = convolution.product(self.plan, self.spectrum, folded)[0]
-            return np.moveaxis(Y.reshape(-1, *X.shape[:-2], X.shape[-1]), 0, -2)
-        heads, spectrum, (x,) = self._flat(self.spectrum, X)
-        return self._shaped(convolution.product(self.plan, spectrum, x), heads)
-
-    def _folds(self, X: Array) -> bool:
-        return math.prod(self.batch) == 1 and bool(X.shape[-1] < 16 and X.ndim > 2 + len(self.batch))
+        count = polyphase.phase_count(self.plan, X.shape[-1])
+        phases = self._in_phases(count) if count > 1 else None
+        heads, spectrum, (x,) = self._flat(phases.spectrum if phases else self.spectrum, X)
+        Y = phases.product(spectrum, x) if phases else convolution.product(self.plan, spectrum, x)
+        return self._shaped(Y, heads)
 
     def correlation(self, G: Array, X: Array) -> Array:
         """Gradient of <G, M X> for the table, summed over columns, and over heads that share the table."""

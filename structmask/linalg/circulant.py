@@ -16,7 +16,6 @@ from structmask.backends.arrays import Array
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import Rounding
 
-_COMPLEX_COLUMNS = 8  # from how many real columns on two products with real tables beat a complex transform
 _SAFETY = 4.0  # largest over typical rounding error of a transform, with room to spare
 
 
@@ -49,7 +48,7 @@ class Circulant:
 
     def product(self, X: Array) -> Array:
         """The Toeplitz matrix times X (..., n, k)."""
-        if self._kernel_takes(X):
+        if kernels.numba_runs(self.offsets, complex_=True) and kernels.numba_runs(X, complex_=True):
             return self._by_kernel(X)
         if self.real and arrays.is_complex(X):  # a real table acts on real and imaginary parts alike
             xp, k = arrays.namespace(X), X.shape[-1]
@@ -59,18 +58,6 @@ class Circulant:
         with kernels.transform_threads(X):
             blocks = [self._product(X[..., a:b]) for a, b in arrays.blocks(X.shape[-1], step)]
         return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
-
-    def _kernel_takes(self, X: Array) -> bool:
-        """Whether the kernel is the quicker one: lanes that are mostly empty lose to a library's transform."""
-        if not all(kernels.numba_runs(a, complex_=True) for a in (self.offsets, X)):
-            return False
-        columns = math.prod(X.shape[:-2]) * X.shape[-1] * (2 if arrays.is_complex(X) else 1)
-        if self.levels == 1:
-            return True
-        if not self.real:
-            return bool(columns >= _COMPLEX_COLUMNS)
-        few = 3 if arrays.precision(X) == "float32" else 2
-        return bool(columns > few) or math.prod(self.lengths) <= 1024
 
     def _by_kernel(self, X: Array) -> Array:
         """Real and imaginary parts of a table, and of columns, are real tables and columns."""

@@ -7,11 +7,12 @@ import pytest
 
 from structmask.backends._numba.fft_plan import plan
 from structmask.backends._numba.polyphase import in_phases, phase_count
-from tests.backends.test_convolution import TOLERANCE, close, dense, dtypes, normal
+from tests.backends.test_convolution import GRIDS, TOLERANCE, close, dense, dtypes, normal, positions, table
 
 
 def in_few_columns(offsets, m, n, X, **width):
-    this = in_phases(plan(m, n, X.dtype, **width), offsets, X.shape[-1])
+    whole = plan(m, n, X.dtype, **width)
+    this = in_phases(whole, offsets, phase_count(whole, X.shape[-1]))
     return this.product(this.spectrum, X)
 
 
@@ -26,11 +27,18 @@ def test_product_is_the_dense_product(tables, dtype):
             close(in_few_columns(offsets, m, n, X), dense(offsets, m, n) @ X.astype(np.float64), dtype)
 
 
+def test_lines_of_grids_are_filled_up():
+    for rows, columns in GRIDS:
+        offsets, X = table(rows, columns), normal(2, int(np.prod(columns)), 1)
+        expected = offsets[(slice(None), *positions(rows, columns))] @ X
+        close(in_few_columns(offsets, rows, columns, X), expected, np.float64)
+
+
 def test_how_many_phases():
     for dtype, counts in ((np.float32, {1: 16, 3: 5, 8: 2, 9: 1, 100: 1}), (np.float64, {1: 8, 3: 2, 5: 1})):
         for k, count in counts.items():
             assert phase_count(plan(50, 50, dtype, lane_bytes=64), k) == count
-            assert phase_count(plan((5, 10), (5, 10), dtype, lane_bytes=64), k) == 1
+            assert phase_count(plan((50, 2), (50, 1), dtype, lane_bytes=64), k) == min(2, count)
 
 
 def test_narrow_vectors():

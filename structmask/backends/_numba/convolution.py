@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fft_jobs import Job, block_widths, worker_count
+from .fft_jobs import Job, worker_count
 from .fft_plan import RUN_IN, RUN_OUT, Plan
 from .fft_stages import enter_columns, leave_columns
 from .fft_walk import backward, chunk_rows, correlate, forward, multiply, part
@@ -71,15 +71,6 @@ PRODUCT = Job(_product_tasks, given=(2, 3), made=(3,))
 CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(3,))
 
 
-def _blocks(plan: Plan, batch: int, k: int) -> tuple[int, int]:
-    """Lanes and workers: the fewest rounds of tasks, narrow blocks on a tie."""
-    wide, narrow = block_widths(plan)
-    tasks = {lanes: batch * -(-k // lanes) for lanes in (narrow, wide)}
-    workers = {lanes: worker_count(plan, count) for lanes, count in tasks.items()}
-    lanes = min(tasks, key=lambda lanes: -(-tasks[lanes] // workers[lanes]))
-    return lanes, workers[lanes]
-
-
 def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[Any]:
     """Y = M X.
 
@@ -98,8 +89,8 @@ def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[A
     if Y.size == 0:
         return Y
     X = np.ascontiguousarray(X, plan.dtype)
-    lanes, workers = _blocks(plan, batch, k)
-    PRODUCT.run(plan, lanes, workers, 1, spectrum, X, Y)
+    workers = worker_count(plan, batch * -(-k // plan.lanes))
+    PRODUCT.run(plan, workers, 1, spectrum, X, Y)
     return Y
 
 
@@ -115,15 +106,15 @@ def offsets_gradient(plan: Plan, P: NDArray[Any], X: NDArray[Any], D: int, /) ->
     -------
     (D, m_1+n_1-1, ...). One inverse transform: columns are added as spectra. Cost O(batch k h log h).
     """
-    (batch, _, k), lanes = X.shape, block_widths(plan)[0]
+    batch, _, k = X.shape
     if X.size == 0:
         return np.zeros((D, *plan.table_shape), plan.dtype)
     P, X = (np.ascontiguousarray(A, plan.dtype) for A in (P, X))
-    blocks = -(-k // lanes)
+    blocks = -(-k // plan.lanes)
     workers = worker_count(plan, batch * blocks)
     parts = 1 if batch % workers == 0 else min(blocks, workers)
     total = np.zeros((batch, parts, 2 * plan.size), plan.dtype)
-    CORRELATION.run(plan, lanes, min(workers, batch * parts), 2, X, P, total)
+    CORRELATION.run(plan, min(workers, batch * parts), 2, X, P, total)
     return gather_offsets(plan, total.sum(axis=1), D)
 
 

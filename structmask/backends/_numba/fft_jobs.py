@@ -42,12 +42,6 @@ def scratch(workers: int, rows: int, lanes: int, dtype: np.dtype[Any]) -> NDArra
     return aligned
 
 
-def block_widths(plan: Plan) -> tuple[int, int]:
-    """Lanes in use: a whole vector, and a quarter of one for few columns (the same work in less memory)."""
-    lanes = plan.lane_bytes // plan.dtype.itemsize
-    return lanes, max(1, lanes // 4)
-
-
 def worker_count(plan: Plan, tasks: int) -> int:
     """Workers for as many tasks of one product: 1 if the work is too small to share."""
     return 1 if tasks * plan.work < SERIAL_WORK else min(tasks, numba.get_num_threads())
@@ -67,12 +61,10 @@ class Job:
     made: tuple[int, ...]
     turns: int = 1
 
-    def run(
-        self, plan: Plan, lanes: int, workers: int, signals: int, *arrays: Any, phases: int = 1, group: int = 1
-    ) -> None:
+    def run(self, plan: Plan, workers: int, signals: int, *arrays: Any, phases: int = 1, group: int = 1) -> None:
         """Run on `arrays` with scratch for so many signals per worker."""
-        rows = scratch(workers, signals * plan.scratch_rows, lanes, plan.dtype)
-        sizes = lanes, phases, group, min(2, len(plan.axes)), plan.widest
+        rows = scratch(workers, signals * plan.scratch_rows, plan.lanes, plan.dtype)
+        sizes = plan.lanes, phases, group, min(2, len(plan.axes)), plan.widest
         tables = *((0,) * size for size in sizes), plan.levels, plan.stages, plan.twiddles
         tasks = _compiled_tasks(self, plan.dtype, *sizes)
         if workers > 1:

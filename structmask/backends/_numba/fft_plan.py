@@ -198,6 +198,11 @@ class Plan:
         return total
 
     @property
+    def lanes(self) -> int:
+        """V, numbers in a vector."""
+        return self.lane_bytes // self.dtype.itemsize
+
+    @property
     def widest(self) -> int:
         """Largest radix of a first stage."""
         return widest_radix(self.lane_bytes)

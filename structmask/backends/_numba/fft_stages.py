@@ -93,7 +93,7 @@ def multiply_stage(
     table: Index,
 ) -> None:
     """Last forward stage, times the spectrum, first inverse stage, for `count` blocks of `radix` rows."""
-    size = spectrum_numbers(e.lanes, phases, group)
+    size = spectrum_numbers(phases)
     for R in RADICES:
         with e.when(radix, R), e.loop(count) as j:
             places = [start + j * R + t for t in range(R)]
@@ -110,22 +110,22 @@ def multiply_stage(
                 e.put_row(x, rows, place)
 
 
-def spectrum_numbers(lanes: int, phases: int, group: int) -> int:
-    """Numbers in the spectrum at one frequency: one complex one, or as many as `_mix` takes."""
-    return 2 if phases == 1 else 2 * ((phases - 1) * group + lanes)
+def spectrum_numbers(phases: int) -> int:
+    """Numbers in the spectrum at one frequency: real, then imaginary parts of t[1-p], ..., t[p-1] for p phases."""
+    return 4 * phases - 2
 
 
 def _mix(e: Emitter, phases: int, group: int, rows: Any, row: Index, spectrum: Any, at: Index) -> None:
     """Lanes (phase i, column c) of a row become the sum over phases j of t[i - j] times lane (j, c), see `polyphase`.
 
-    The real parts of t[1-p], ..., t[p-1] come first, each `group` times, so that the factors of phase j are neighbours.
+    What is loaded beyond t[p-1] is for lanes that no operand has.
     """
-    x, half = e.row(rows, row), spectrum_numbers(e.lanes, phases, group) // 2
-    terms = []
+    x, terms = e.row(rows, row), []
     for j in range(phases):
-        window = at + (phases - 1 - j) * group
-        factor = Complex(e.builder, e.load(spectrum, window), e.load(spectrum, window + half))
-        terms.append(x.permuted([j * group + lane % group for lane in range(e.lanes)]) * factor)
+        window = at + (phases - 1 - j)
+        factors = Complex(e.builder, e.load(spectrum, window), e.load(spectrum, window + (2 * phases - 1)))
+        own = factors.permuted([lane // group for lane in range(e.lanes)])
+        terms.append(x.permuted([j * group + lane % group for lane in range(e.lanes)]) * own)
     e.put_row(reduce(operator.add, terms), rows, row)
 
 

@@ -209,7 +209,7 @@ def multiply(lanes, phases, group, axes, legs, levels, stages, twiddles, rows, s
     """After the first level: all later levels forward, times the spectrum, back."""
     last = levels[-1]
     halves, lines = min(2, len(levels)), levels[0, LINES]
-    numbers = len(spectrum) // (last[LENGTH] * halves * lines)
+    numbers = 4 * len(phases) - 2  # `spectrum_numbers`
     for line in range(lines):
         _open(lanes, axes, legs, levels, stages, twiddles, rows, 0, line)
         for half in range(halves):

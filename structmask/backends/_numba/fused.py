@@ -23,7 +23,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .convolution import gather_offsets
-from .fft_jobs import Job, block_widths, worker_count
+from .fft_jobs import Job, worker_count
 from .fft_plan import RUN_IN, RUN_OUT, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_single
 from .fft_walk import backward, chunk_rows, correlate_multiply, forward, multiply, part
@@ -230,7 +230,7 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     Y = np.zeros((batch, plan.m, k), plan.dtype)
     if Y.size == 0 or r == 0:
         return Y
-    lanes, dtype = block_widths(plan)[0], plan.dtype
+    lanes, dtype = plan.lanes, plan.dtype
     F, G, X = (np.ascontiguousarray(A, dtype) for A in (F, G, X))
     features = _lanes_are_features(r, k, lanes)
     of_singles, of_blocks = (k, r) if features else (r, k)
@@ -243,7 +243,7 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     workers = min(workers, batch * owned * parts)
     totals = np.zeros((parts, batch, owned, above, 1 if features else lanes), dtype)
     first, second = (X, G) if features else (G, X)
-    HADAMARD.run(plan, lanes, workers, 1, spectrum, int(features), first, second, F, singles, blocks, left, totals, Y)
+    HADAMARD.run(plan, workers, 1, spectrum, int(features), first, second, F, singles, blocks, left, totals, Y)
     return Y
 
 
@@ -266,7 +266,7 @@ def hadamard_pullback(
     dF, dG, dX = (np.zeros(A.shape, plan.dtype) for A in (F, G, X))
     if X.size == 0 or F.size == 0:
         return dF, dG, dX, np.zeros((D, *plan.table_shape), plan.dtype)
-    lanes, dtype = block_widths(plan)[0], plan.dtype
+    lanes, dtype = plan.lanes, plan.dtype
     F, G, X, P = (np.ascontiguousarray(A, dtype) for A in (F, G, X, P))
     features = _lanes_are_features(r, k, lanes)
     of_singles, of_blocks = (k, r) if features else (r, k)
@@ -282,7 +282,7 @@ def hadamard_pullback(
     d_spectrum = np.zeros((batch, block_parts * single_parts, 2 * plan.size), dtype)
     given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
     PULLBACK.run(
-        plan, lanes, workers, 2, spectrum, int(features), *given, singles, blocks, left_singles, left_blocks,
+        plan, workers, 2, spectrum, int(features), *given, singles, blocks, left_singles, left_blocks,
         d_singles, d_blocks, d_left, d_spectrum, *made,
     )  # fmt: skip
     return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)
