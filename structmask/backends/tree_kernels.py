@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from structmask.backends import _standard_tree, arrays
-from structmask.backends._standard_tree import Levels
+from structmask.backends._standard_tree import Paths
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.backends.kernels import flat, numba_runs, shared
@@ -15,23 +15,23 @@ from structmask.backends.kernels import flat, numba_runs, shared
 
 @dataclass(frozen=True)
 class Sweep:
-    """A forest as its sweeps need it: nodes by position, and by position parents, pointers to children, levels."""
+    """A forest as its sweeps need it: nodes by position, and by position parents, pointers to children, heavy paths."""
 
     order: Array
     position: Array
     up: Array
     first: Array
-    levels: Levels
+    paths: Paths
 
     def to(self, home: str) -> Sweep:
         """The same in another home."""
         moved = {name: arrays.move(getattr(self, name), home) for name in ("order", "position", "up", "first")}
-        return Sweep(**moved, levels=self.levels)
+        return Sweep(**moved, paths=self.paths)
 
     @property
     def roots(self) -> int:
         """Number of roots, which come first."""
-        return self.levels.roots
+        return self.paths.roots
 
 
 def tree_product(sweep: Sweep, E: Array, X: Array) -> Array:
@@ -92,7 +92,7 @@ def tree_sums(sweep: Sweep, E: Array, X: Array) -> tuple[Array, Array]:
     if not numba_runs(X, complex_=True):
         xp = arrays.namespace(X)
         ordered = xp.take(arrays.cast_precision(X, "float64"), sweep.order, axis=-2)
-        return _standard_tree.tree_sums(sweep.levels.on(arrays.home(X)), E, ordered)
+        return _standard_tree.tree_sums(sweep.paths.on(arrays.home(X)), E, ordered)
     from structmask.backends._numba.tree import tree_sums as sums
 
     batch = np.broadcast_shapes(X.shape[:-2], E.shape[:-1])
@@ -116,7 +116,7 @@ def least_elements(lengths: Array, order: Array) -> tuple[Array, Array, Array]:
     if get_backend() == "numpy":
         found = _standard_tree.least_elements(*graph)
     else:
-        from structmask.backends._numba.least_elements import least_elements as compiled
+        from structmask.backends._numba.plain_trees import least_elements as compiled
 
         found = compiled(*graph)
     nodes, ranks, distances = found

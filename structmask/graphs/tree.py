@@ -16,7 +16,7 @@ import scipy.sparse
 from scipy.sparse import csgraph
 
 from structmask.backends import arrays
-from structmask.backends._standard_tree import Levels
+from structmask.backends._standard_tree import Paths
 from structmask.backends.arrays import Array
 from structmask.backends.tree_kernels import Sweep
 
@@ -105,20 +105,6 @@ class Forest:
         """Children of position i are first[i] ... first[i + 1] - 1."""
         return self.roots + np.searchsorted(self.up[self.roots :], np.arange(self.size + 1))
 
-    @cached_property
-    def depths(self) -> Ints:
-        """Number of edges to the root, by position."""
-        edges = np.ones(self.size)
-        edges[: self.roots] = 0
-        depths: Ints = root_sums(self.up, edges)[0].astype(np.int64)
-        return depths
-
-    @cached_property
-    def levels(self) -> Ints:
-        """Positions levels[d] ... levels[d + 1] - 1 have depth d."""
-        deepest = int(self.depths[-1]) if self.size else -1
-        return np.searchsorted(self.depths, np.arange(deepest + 2))
-
     # --- distances --------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -151,8 +137,8 @@ class Forest:
         """What sweeps need, in a home."""
         copies = self.__dict__.setdefault("_sweeps", {})
         if home not in copies:
-            levels = Levels(self.up, self.levels, self.roots)
-            copies[home] = Sweep(self.order, self.position, self.up, self.first, levels).to(home)
+            paths = Paths(self.up, self.first, self.roots)
+            copies[home] = Sweep(self.order, self.position, self.up, self.first, paths).to(home)
         found: Sweep = copies[home]
         return found
 

@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse
 
 from structmask import NotATreeError, as_forest
+from structmask.backends._standard_tree import heavy_paths
 from structmask.graphs.tree import root_sums
 from tests import naive, zoo
 
@@ -24,8 +25,6 @@ def test_parents_come_first_and_siblings_together(kind, n):
         assert up[i] == (i if parent < 0 else forest.position[parent])
         assert parent < 0 or up[i] < i
         assert [j for j in range(forest.roots, n) if up[j] == i] == list(range(first[i], first[i + 1]))
-    for depth, (a, b) in enumerate(zip(forest.levels[:-1], forest.levels[1:], strict=True)):
-        assert (forest.depths[a:b] == depth).all()
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -84,7 +83,7 @@ def test_lengths_replace_those_of_the_graph():
 def test_depth_does_not_matter():
     n = 1_000_000
     forest = as_forest(parents=np.arange(n) - 1)
-    assert forest.depths[-1] == n - 1
+    assert forest.heights[0][-1] == n - 1
     assert forest.is_integer
 
 
@@ -151,3 +150,21 @@ def test_inputs_are_not_held_where_they_could_change():
     parents[1], lengths[1] = -1, 7
     assert forest.parents.tolist() == [-1, 0]
     assert forest.lengths.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_heavy_paths_cover_the_tree_and_few_edges_leave_them(kind, n):
+    forest = as_forest(parents=zoo.tree(kind, n))
+    up, first, roots = forest.up, forest.first, forest.roots
+    order, is_head, bounds = heavy_paths(up, first, roots)
+    assert sorted(order) == list(range(n))
+    assert (bounds[0], bounds[-1]) == (0, n)
+    assert 2 ** (len(bounds) - 2) <= max(n, 1)
+    for place in range(1, n):
+        assert is_head[place] or up[order[place]] == order[place - 1]
+    heads_above = np.zeros(n, dtype=int)  # light edges above a node, roots included as one
+    for place, i in enumerate(order):
+        above = 0 if i < roots else heads_above[up[i]]
+        heads_above[i] = above + is_head[place]
+        assert bounds[heads_above[i] - 1] <= place < bounds[heads_above[i]]
