@@ -14,6 +14,7 @@ from structmask.backends.kernels import cupy_runs, numba_runs
 
 _FAR = 4096  # mean |i - j| of the stored entries above which another order of the nodes may pay
 _GAIN = 4  # by which it has to fall
+_LANES = 8  # columns of a vector
 _COLUMNS = 32  # of a block: rows of it fill a few cache lines
 
 
