@@ -247,6 +247,8 @@ def diagonal(mask: Diagonal, F: Array, G: Array, X: Array) -> Result:
 def dense_work(mask: StructuredMatrix, s: Sizes) -> Work:
     """Every entry of F G^T and of the mask."""
     area = float(s.heads * s.m * s.n)
+    if mask.has_entries and math.prod(mask.shape) <= _SMALL:  # a few products of arrays
+        return Work(gemm=2 * area * (s.r + s.k), bytes=12 * area, calls=0.4)
     if not mask.has_entries:
         return Work(gemm=2 * area * (s.r + s.k)) + mask._work(s.n) * max(
             1, s.heads / max(1, math.prod(mask.shape[:-2]))
