@@ -1,5 +1,6 @@
-"""Kronecker products, hypercube masks, and a class token, float32: time of others / ours.
+"""Special Toeplitz tables, Kronecker products, hypercube masks, and a class token, float32: time of others / ours.
 
+`transform` is our own product by the transform, which a constant, banded or separable table does not take.
 `sparse.kron` is the product's matrix formed by scipy.sparse, `hadamard` one product with scipy.linalg.hadamard (ours
 makes two transforms). The last rows give attention with a class token over the same attention without one: their
 `without` is the time without the token, so 0.9 or more is a token that costs at most a tenth.
@@ -7,12 +8,13 @@ makes two transforms). The last rows give attention with a class token over the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 
+from benchmarks.bench_toeplitz import sampled_check
 from benchmarks.contest import Contest, relative_error, run
 from benchmarks.report import Row
 from benchmarks.settings import Settings
@@ -21,7 +23,10 @@ from structmask import Dense, Hypercube, Sparse, StructuredMatrix, Toeplitz, kro
 
 def rows(settings: Settings) -> Iterator[Row]:
     widths = (1, 2) if settings.tiny else (1, 16, 64)
+    side = 9 if settings.tiny else 128
     for k in widths:
+        for name, f in TABLES.items():
+            yield run(simple_table(name, f, side, k), budget=settings.budget)
         for n in (3,) if settings.tiny else (16, 48):
             yield run(dense_factors(n, k), budget=settings.budget)
         for n in (5,) if settings.tiny else (300,):
@@ -30,6 +35,25 @@ def rows(settings: Settings) -> Iterator[Row]:
             yield run(hypercube(d, k), budget=settings.budget)
     for side in (3,) if settings.tiny else (14, 32, 64):
         yield run(class_token(side, heads=2 if settings.tiny else 4), budget=settings.budget)
+
+
+TABLES = {
+    "constant": lambda _y, _x: np.full(1, 0.5),
+    "banded": lambda y: np.exp(-np.abs(y)) * (np.abs(y) <= 8),
+    "separable": lambda y, x: np.exp(-np.abs(y) / 5 - np.abs(x) / 9),
+}
+
+
+def simple_table(name: str, f: Callable[..., np.ndarray], side: int, k: int) -> Contest:
+    shape = (side * side,) if name == "banded" else (side, side)
+    exact = Toeplitz.from_function(f, shape)
+    matrix = Toeplitz(exact.offsets.astype(np.float32), levels=exact.levels)
+    X = np.random.default_rng(k).standard_normal((side * side, k)).astype(np.float32)
+    check = sampled_check(exact.offsets, shape, X)
+    ways = {"transform": lambda: matrix._circulant.product(X)}
+    return Contest(
+        f"{name} table, {' x '.join(map(str, shape))}, k={k}", {"ours": lambda: matrix @ X}, ways, check, 1e-5
+    )
 
 
 def dense_factors(n: int, k: int) -> Contest:

@@ -237,7 +237,8 @@ class Toeplitz(StructuredMatrix):
     def gather_form(self) -> GatherForm:
         """The mask as entries of a flat table."""
         xp = arrays.namespace(self.offsets)
-        table = xp.reshape(xp.flip(self._flat, axis=-1), (-1, self._flat.shape[-1]))
+        reversed_ = xp.flip(self._flat, axis=-1)  # copied once here, or a kernel would at every call
+        table = xp.asarray(xp.reshape(reversed_, (-1, self._flat.shape[-1])), copy=True)
         rows = self._position(xp.arange(self.shape[-2]), self.row_grid)
         columns = self._position(xp.arange(self.shape[-1]), self.column_grid)
         columns = columns + (table.shape[-1] - 1 - self._center)
