@@ -47,7 +47,8 @@ def graph_random_features(
     graph : anything `as_adjacency` takes
         Its weighted adjacency matrix W, as it is; weights are not negative.
     coefficients : array (T,) or WalkSeries
-        a_0 > 0, a_1, ...; those behind the last are zero. `walk_series` has kernels of the Laplacian.
+        a_0, a_1, ...; those behind the last are zero. `walk_series` has kernels of the Laplacian. With a first non-zero
+        coefficient that is negative or odd the factors differ (in sign, by one step), and there are two ensembles.
     walks : int
         Walks from every node, in each ensemble.
     stop : float
@@ -68,8 +69,8 @@ def graph_random_features(
     Raises
     ------
     ValueError
-        If a weight is negative, stop not in [0, 1), a_0 not positive, or the square root of the series does not
-        converge for W: then divide W by more, or sample fewer terms.
+        If a weight is negative, stop not in [0, 1), or the square root of the series does not converge for W: then
+        divide W by more, or sample fewer terms.
 
     Notes
     -----
@@ -95,19 +96,46 @@ def graph_random_features(
         msg = f"ensembles must be 1 or 2, got {ensembles!r}"
         raise ValueError(msg)
     W, generator = walkable(graph), np.random.default_rng(rng)
-    known = isinstance(coefficients, WalkSeries)
-    f = coefficients.modulation if known else modulation(coefficients, spectral_radius_bound(W))
+    f, g = _factors(coefficients, W)
+    symmetric = is_symmetric(W)
+    if ensembles == 1 and not (symmetric and f is g):
+        msg = (
+            "one ensemble makes a positive semidefinite matrix: it needs an undirected graph (on a directed one the "
+            "other factor walks against the edges) and a_0 > 0, or the first other coefficient positive and even"
+        )
+        raise ValueError(msg)
     plan = walk_plan(f.size, walks, stop, generator, repelling=repelling)
     survival = 1 - plan.stop / WORD  # of the grid on which words decide
-    symmetric = is_symmetric(W)
-    if ensembles == 1 and not symmetric:
-        msg = "one ensemble needs an undirected graph: on a directed one the other factor walks against the edges"
-        raise ValueError(msg)
     left = _features(W, f, survival, plan)
     if ensembles == 1:
         return LowRank(left, left)
     backwards = W if symmetric else scipy.sparse.csr_array(W.T)
-    return LowRank(left, _features(backwards, f, survival, plan._replace(draw=1)))
+    return LowRank(left, _features(backwards, g, survival, plan._replace(draw=1, length=g.size)))
+
+
+def _factors(coefficients: Array | WalkSeries, W: Any) -> tuple[Array, Array]:
+    """Series f and g with f * g = a: one root twice where there is one.
+
+    With a = sign x^k b, b_0 > 0, they are x^(k // 2) and sign x^(k - k // 2) times the root of b.
+    """
+    if isinstance(coefficients, WalkSeries):
+        return coefficients.modulation, coefficients.modulation
+    a = _checked(coefficients)
+    if not a.any():
+        return a[:1], a[:1]
+    first = int(np.flatnonzero(a)[0])
+    sign = np.sign(a[first])
+    root = modulation(sign * a[first:], spectral_radius_bound(W))
+    f = np.concatenate([np.zeros(first // 2), root])
+    return f, f if sign > 0 and first % 2 == 0 else sign * np.concatenate([np.zeros(first % 2), f])
+
+
+def _checked(coefficients: Any) -> Array:
+    a = np.asarray(coefficients, dtype=np.float64)
+    if a.ndim != 1 or not a.size or not np.isfinite(a).all():
+        msg = f"graph random features need one or more finite coefficients (T,), got {coefficients!r}"
+        raise ValueError(msg)
+    return a
 
 
 def modulation(coefficients: Array, radius: float = 1.0, /) -> Array:
@@ -133,9 +161,9 @@ def modulation(coefficients: Array, radius: float = 1.0, /) -> Array:
     >>> modulation([1.0, 2.0, 1.0])
     array([1., 1.])
     """
-    a = np.asarray(coefficients, dtype=np.float64)
-    if a.ndim != 1 or not a.size or not np.isfinite(a).all() or a[0] <= 0:
-        msg = f"graph random features need finite coefficients (T,) with a_0 > 0, got {coefficients!r}"
+    a = _checked(coefficients)
+    if a[0] <= 0:
+        msg = f"a series has a real square root of this kind for a_0 > 0, got a_0 = {a[0]:.3g}"
         raise ValueError(msg)
     powers = (radius or 1.0) ** np.arange(a.size)
     b = a * powers / a[0]  # of the series in W / radius

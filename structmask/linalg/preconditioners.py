@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
 from structmask.backends import arrays
@@ -17,7 +18,7 @@ from structmask.linalg.toeplitz import Toeplitz
 
 Block: TypeAlias = Callable[[Array], Array]
 
-NAMES = ("auto", "circulant", *WINDOWS, "jacobi", "none")
+NAMES = ("auto", "circulant", *WINDOWS, "jacobi", "amg", "none")
 _VARIED = 1.1  # ratio of diagonal entries from which dividing by them pays
 
 
@@ -48,6 +49,8 @@ def _named(a: StructuredMatrix, name: str, *, hermitian: bool) -> Block:
     if name == "jacobi":
         d = a.diagonal()
         return lambda R: divided(R, d)
+    if name == "amg":
+        return _multigrid(a, hermitian=hermitian)
     if name not in NAMES:
         msg = f"unknown preconditioner {name!r}; choose {', '.join(map(repr, NAMES))}, None or an approximate inverse"
         raise ValueError(msg)
@@ -86,6 +89,23 @@ def _jacobi(d: Array, *, hermitian: bool) -> Block:
     if not is_useful or (hermitian and bool(xp.any(real <= 0))):
         return lambda R: R
     return lambda R: R / d[..., None]
+
+
+def _multigrid(a: StructuredMatrix, *, hermitian: bool) -> Block:
+    """A cycle of smoothed aggregation, by pyamg."""
+    try:
+        import pyamg
+    except ModuleNotFoundError as error:
+        msg = "preconditioner='amg' needs pyamg; pip install 'structmask[amg]', or choose 'jacobi'"
+        raise ModuleNotFoundError(msg) from error
+    csr = getattr(a, "csr", None)
+    if csr is None or arrays.home(csr) != "numpy":
+        msg = f"algebraic multigrid needs a Sparse matrix on the host, got {a!r}; choose 'auto'"
+        raise TypeError(msg)
+    matrix = scipy.sparse.csr_matrix((csr.data, csr.indices.astype(np.int32), csr.indptr.astype(np.int32)), csr.shape)
+    kind = "hermitian" if hermitian else "nonsymmetric"
+    levels = pyamg.smoothed_aggregation_solver(matrix, symmetry=kind)
+    return lambda R: _on_host(levels.aspreconditioner(), R)
 
 
 def _on_host(operator: LinearOperator, R: Array) -> Array:

@@ -52,9 +52,9 @@ def solve(
     preconditioner : str, StructuredMatrix, LinearOperator, callable or None
         An approximate inverse of A for the iterations; a callable takes and returns arrays (..., n, k). By name:
         "strang", "parzen" and "chan" are inverses of circulants near composites of Toeplitz matrices, "circulant" is
-        the first of them that is positive; "jacobi" divides by the diagonal; "none" is None. "auto" solves without
-        iterations where it can, and takes a circulant where that tells more than the diagonal does, the diagonal where
-        it varies.
+        the first of them that is positive; "jacobi" divides by the diagonal; "amg" is algebraic multigrid for a Sparse
+        matrix, by pyamg; "none" is None. "auto" solves without iterations where it can, and takes a circulant where
+        that tells more than the diagonal does, the diagonal where it varies.
     callback : callable, optional
         ``callback(iteration, residual)`` after each iteration, with the largest relative residual that the iteration
         knows of. Direct solutions call nothing.

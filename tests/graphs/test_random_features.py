@@ -71,10 +71,27 @@ def test_modulation_convolved_with_itself_is_the_series(a):
     np.testing.assert_allclose(got * 0.9 ** np.arange(got.size), want * 0.9 ** np.arange(got.size), atol=1e-12)
 
 
-@pytest.mark.parametrize("a", [[0.0, 1.0], [-1.0], [], [[1.0]], [1.0, np.nan]])
-def test_series_without_a_positive_start_have_no_root(a):
-    with pytest.raises(ValueError, match="a_0 > 0"):
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [([0.0, 1.0], "a_0 > 0"), ([-1.0], "a_0 > 0"), ([], "finite"), ([[1.0]], "finite"), ([1.0, np.nan], "finite")],
+)
+def test_series_without_a_positive_start_have_no_root(a, message):
+    with pytest.raises(ValueError, match=message):
         modulation(a)
+
+
+@pytest.mark.parametrize(
+    "a", [[-1.0, 0.5, 0.25], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0, 0.3], [0.0, -1.0, 0.2], [0.0, 0.0]], ids=str
+)
+def test_series_with_any_first_coefficient(a):
+    W, rng = RING, np.random.default_rng(0)
+    exact = naive.power_series(W, a)
+    samples = np.stack([graph_random_features(W, a, walks=40, stop=0.3, rng=rng).to_dense() for _ in range(60)])
+    error = samples.std(axis=0) / np.sqrt(len(samples))
+    assert (np.abs(samples.mean(axis=0) - exact) <= 5 * error + 1e-12).all()
+    if any(a) and (a[0] < 0 or a[1]):
+        with pytest.raises(ValueError, match="one ensemble makes a positive"):
+            graph_random_features(W, a, walks=4, stop=0.3, ensembles=1)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +195,7 @@ def test_single_precision_stays():
         ({"stop": 1.0}, r"must be in \[0, 1\)"),
         ({"ensembles": 3}, "ensembles must be 1 or 2, got 3"),
         ({"graph": -np.ones((2, 2))}, "weights >= 0"),
-        ({"graph": RING, "ensembles": 1}, "one ensemble needs an undirected graph"),
+        ({"graph": RING, "ensembles": 1}, "makes a positive semidefinite matrix: it needs an undirected graph"),
         ({"graph": 9 * np.ones((2, 2))}, "divide the adjacency matrix by more"),
     ],
 )

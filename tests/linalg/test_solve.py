@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import sys
 import warnings
 
 import numpy as np
@@ -274,7 +275,7 @@ def test_preconditioners_that_break_the_assumptions_cost_time_only():
 @pytest.mark.parametrize(
     ("preconditioner", "kind", "message"),
     [
-        ("ilu", ValueError, "choose 'auto', 'circulant', 'strang', 'parzen', 'chan', 'jacobi', 'none', None or"),
+        ("ilu", ValueError, "choose 'auto', 'circulant', 'strang', 'parzen', 'chan', 'jacobi', 'amg', 'none', None or"),
         (3.0, TypeError, "StructuredMatrix, a LinearOperator or a callable, got float"),
         (Dense(np.eye(3)), ValueError, r"shape \(3, 3\), but the matrix is"),
         (aslinearoperator(np.eye(3)), ValueError, r"shape \(3, 3\), but the matrix is"),
@@ -288,6 +289,29 @@ def test_unknown_preconditioners(preconditioner, kind, message):
 def test_jacobi_needs_a_diagonal_without_zeros():
     with pytest.raises(np.linalg.LinAlgError, match="the diagonal has a zero"):
         solve(POSITIVE - Diagonal(np.ones(N)), np.ones(N), preconditioner="jacobi")
+
+
+def test_multigrid():
+    pytest.importorskip("pyamg")
+    line = scipy.sparse.diags_array([-np.ones(39), 2.01 * np.ones(40), -np.ones(39)], offsets=[-1, 0, 1])
+    one = scipy.sparse.eye_array(40)
+    a, b = Sparse(scipy.sparse.kron(line, one) + scipy.sparse.kron(one, line)), real(1600, 2)
+    assert 3 * count(a, b, "amg") < count(a, b, "jacobi")
+    upwind = Sparse(a.csr + scipy.sparse.eye_array(1600, k=1))
+    assert count(upwind, b, "amg") > 0
+    assert count(a, np.stack([b, b]), "amg") > 0
+    with pytest.raises(TypeError, match="multigrid needs a Sparse matrix"):
+        solve(POSITIVE, np.ones(N), preconditioner="amg")
+
+
+def test_multigrid_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyamg", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'structmask\[amg\]'"):
+        solve(
+            Sparse(scipy.sparse.eye_array(600) * 2 + scipy.sparse.eye_array(600, k=1)),
+            np.ones(600),
+            preconditioner="amg",
+        )
 
 
 class Opaque(Sparse):
