@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 from scipy.sparse import csgraph
 
 from structmask.backends.arrays import Array
+from structmask.backends.config import get_backend
 
 _KEPT = 1.0  # share of what an incomplete elimination drops that stays in its pivots
 _FILL = 10  # times the pattern of the steps, that the pattern of a complete factor may be
@@ -76,6 +77,17 @@ def complete_factor(A: Any, leak: Array, operations: float = 3e9, fill: float = 
         return None
     later = _later(order, indptr, later)
     return Factor(order, indptr, later, *_eliminated(eliminate, A, leak, order, indptr, later, 0.0))
+
+
+def fills_little(A: Any) -> bool:
+    """Whether a complete factor of a walk takes no more than some times the numbers of its steps."""
+    if get_backend() == "numpy":
+        return bool(A.shape[0] <= _SMALL)
+    from structmask.backends._numba.ordering import minimum_degree
+
+    pattern = _symmetric_pattern(A)
+    order, _, _ = minimum_degree(pattern.indptr, pattern.indices, _FILL * (pattern.nnz + A.shape[0]))
+    return bool(order.size == A.shape[0])
 
 
 def forest_factor(A: Any, leak: Array) -> Factor | None:

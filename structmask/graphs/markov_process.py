@@ -37,7 +37,8 @@ class MarkovProcess(Walk):
     Notes
     -----
     ``evolve`` runs uniformisation, which stops early where nothing changes any more; where Q is reversible and the time
-    long beside its rates, Chebyshev polynomials, which need the square root of the steps.
+    long beside its rates, Chebyshev polynomials, which need the square root of the steps; where Q is stiff and not
+    reversible, implicit steps of high order, which need their logarithm.
 
     Examples
     --------

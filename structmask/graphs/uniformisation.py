@@ -10,7 +10,8 @@ all that is left, once d_K E[(N - K)^+] is small. A reversible Q, with measure m
 
     p exp(tQ) = sum_k c_k p T_k(P),   c_k = 2 exp(-z) I_k(z),  z = q t        (c_0 half of it)
 
-where what is left out costs at most sqrt(sum m) |p|_(1/m) sum c_k in the 1-norm (Cauchy and Schwarz).
+where what is left out costs at most sqrt(sum m) |p|_(1/m) sum c_k in the 1-norm (Cauchy and Schwarz). What is stiff and
+not reversible is left to `collocation`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ import scipy.special
 
 from structmask.backends import kernels
 from structmask.backends.arrays import Array
+from structmask.graphs.collocation import integrated
 
 _STIFF = 500.0  # expected steps from which another polynomial pays
+_TRIAL = 20_000  # steps after which implicit ones pay, if nothing has come to rest by then
 _CHECK = 16  # steps between looks at whether anything still changes
 
 
@@ -72,6 +75,10 @@ def evolved(A: Any, p: Array, time: float, measure: Array | None, tol: float) ->
         size = math.sqrt(measure.sum()) * float(np.sqrt((p**2 / measure[:, None]).sum(axis=0)).max())
         if math.isfinite(size) and np.finfo(float).eps * math.sqrt(z) * size <= tol:
             return _chebyshev(step, p, z, tol / (2 * size))
+    if z > _TRIAL and (early := _averaged(step, p, z, tol, _TRIAL)) is not None:
+        return early
+    if z > _TRIAL and (implicit := integrated(A, p, time, tol)) is not None:
+        return implicit
     return _averaged(step, p, z, tol)
 
 
@@ -112,7 +119,8 @@ def _step(P: Any) -> Any:
     return lambda X: kernels.csr_product(T, T.data, X)
 
 
-def _averaged(step: Any, p: Array, z: float, tol: float) -> Array:
+def _averaged(step: Any, p: Array, z: float, tol: float, limit: float = math.inf) -> Array | None:
+    """The average, None if that takes more steps than a limit."""
     first, w = poisson_weights(z, tol / 2)
     later = np.cumsum(w[::-1])[::-1]  # weight of w_k and all that follow
     total = np.zeros_like(p)
@@ -128,8 +136,9 @@ def _averaged(step: Any, p: Array, z: float, tol: float) -> Array:
             if change() * beyond * left <= tol:
                 rest = left - (w[done] if done >= 0 else 0.0)
                 return _normalised(total + rest * current)
-    msg = "a Poisson number has a last weight"  # the loop above ends with it
-    raise ArithmeticError(msg)
+        if k >= limit:
+            break
+    return None
 
 
 def _powers(step: Any, p: Array) -> Iterator[tuple[Array, Any]]:

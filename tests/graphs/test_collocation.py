@@ -1,0 +1,101 @@
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.sparse
+from scipy.interpolate import pade
+from scipy.special import factorial, roots_jacobi
+
+from structmask import ConvergenceWarning, MarkovProcess
+from structmask.graphs import collocation, uniformisation
+from structmask.graphs.collocation import Integrator, integrated, radau
+
+
+def rates(n, decades, seed=0):
+    """Rates over many decades, a cycle of slow ones among them."""
+    rng = np.random.default_rng(seed)
+    A = np.where(rng.random((n, n)) < 4 / n, 10.0 ** (decades * (rng.random((n, n)) - 0.5)), 0)
+    A += np.roll(np.eye(n), 1, axis=1) * 10.0 ** (-decades / 2)
+    np.fill_diagonal(A, 0)
+    return scipy.sparse.csr_array(A)
+
+
+def generator(A):
+    return A.toarray() - np.diag(A.toarray().sum(axis=1))
+
+
+def starts(n):
+    p = np.full((n, 2), 1 / n)
+    p[:, 0] = np.eye(n)[0]
+    return p
+
+
+def exponential(M, squarings=60):
+    """Of a matrix, by squares in many digits."""
+    with mpmath.workdps(60):
+        small = mpmath.matrix(M.tolist()) / mpmath.mpf(2) ** squarings
+        power = mpmath.eye(len(M)) + small + small**2 / 2
+        for _ in range(squarings):
+            power = power * power
+        return np.array(power.tolist(), dtype=float)
+
+
+@pytest.mark.parametrize("stages", [3, 5])
+def test_scheme_is_the_pade_approximant(stages):
+    """Radau's stability function has numerator and denominator of degrees s - 1 and s; its leading part is u's."""
+    scheme, z = radau(stages), -0.7
+
+    def at(c):
+        return float((c / (1 - z * scheme.poles)).sum().real)
+
+    numerator, denominator = pade(1 / factorial(np.arange(2 * stages)), stages, stages - 1)
+    assert at(scheme.values) == pytest.approx(numerator(z) / denominator(z), rel=1e-12)
+    points = np.append((roots_jacobi(stages - 1, 1, 0)[0] + 1) / 2, 1.0)
+    k = np.arange(1, stages + 1)  # u = 1 + sum_k a_k theta^k with u' = z u at the points
+    a = np.linalg.solve(k * points[:, None] ** (k - 1) - z * points[:, None] ** k, np.full(stages, z))
+    assert scheme.start + at(scheme.leading) == pytest.approx(a[-1], rel=1e-9)
+    grid = np.linspace(0, 1, 20_001)
+    product = np.abs(np.prod(grid[:, None] - points, axis=1))
+    assert scheme.integrals[0] == pytest.approx(np.trapezoid(product, grid), rel=1e-6)
+
+
+@pytest.mark.parametrize("h", [0.05, 0.3, 1.0, 30.0])
+def test_bound_of_a_step_holds_and_is_sharp_for_small_ones(h):
+    A = rates(12, 2)
+    integrator, p = Integrator(A), starts(12)
+    h /= integrator.fastest
+    changes, bound = integrator.step(integrator._changes(p, h), h)
+    error = np.abs(changes[0] - scipy.linalg.expm(h * generator(A)).T @ p).sum(axis=0).max()
+    assert error <= bound + 1e-13
+    assert bound <= 10 * error + 1e-13 or h * integrator.fastest > 1
+    np.testing.assert_allclose(changes[1], h * generator(A).T @ changes[0], atol=1e-11)
+
+
+def test_processes_over_eight_decades():
+    n, time, tol = 10, 300.0, 1e-10
+    A = rates(n, 8)
+    exact = exponential(generator(A).T * time) @ starts(n)
+    p, bound = Integrator(A).run(starts(n), time, tol)
+    assert np.abs(p - exact).sum(axis=0).max() <= bound <= tol
+    assert Integrator(A).fastest * time > 1e5
+
+
+def test_stiff_processes_come_to_rest_where_they_should(monkeypatch):
+    monkeypatch.setattr(uniformisation, "_TRIAL", 100)
+    process, calls = MarkovProcess(rates(20, 7)), []
+    monkeypatch.setattr(uniformisation, "integrated", lambda *a: calls.append(1) or integrated(*a))
+    p = process.evolve(starts(20).T, 1e9, tol=1e-6)
+    assert calls
+    np.testing.assert_allclose(p, np.stack([process.stationary()] * 2), atol=1e-10)
+    with pytest.warns(ConvergenceWarning, match="too stiff for double precision"):
+        process.evolve(starts(20).T, 1e9)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+
+
+def test_what_does_not_pay_is_left_to_uniformisation(monkeypatch):
+    A = rates(20, 3)
+    monkeypatch.setattr(collocation, "fills_little", lambda _: False)
+    assert integrated(A, starts(20), 1.0, 1e-10) is None
+    monkeypatch.setattr(uniformisation, "_TRIAL", 10)
+    got = MarkovProcess(A).evolve(starts(20).T, 3.0)
+    np.testing.assert_allclose(got, starts(20).T @ scipy.linalg.expm(3.0 * generator(A)), atol=1e-10)
