@@ -133,12 +133,14 @@ def wave_equation(
 
     Parameters
     ----------
-    graph, initial, kind, tol
-        As in `heat_equation`; the error of the part of the velocity is at most tol ||v_0||.
+    graph, initial
+        As in `heat_equation`.
     times : float or array (...)
         t of either sign, in units of one over the square root of the weights.
     velocity : array (n,) or (n, k), optional
         v_0, zero by default.
+    kind, tol
+        As in `heat_equation`; the error of the part of the velocity is at most tol ||v_0||.
 
     Returns
     -------
@@ -166,10 +168,12 @@ def schrodinger_equation(
 
     Parameters
     ----------
-    graph, initial, kind, tol
+    graph, initial
         As in `heat_equation`; states may be complex.
     times : float or array (...)
         t of either sign, in units of one over the weights.
+    kind, tol
+        As in `heat_equation`.
 
     Returns
     -------
