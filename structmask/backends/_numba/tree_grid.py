@@ -45,16 +45,15 @@ def to_grids(node, dist, merges, step, q, swapped, X, out):
     """Moments of interpolation of both lists of every merge; swapped: in the other's place, and in reverse."""
     B = X.shape[0]
     N = out.shape[1] // B
-    for block in prange(B):
-        weights, x = np.empty(q), X[block]
-        for m in range(merges.shape[0]):
-            for side in range(2):
-                grid = out[2 * m + (1 - side if swapped else side)]
-                for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
-                    first = lagrange_weights(dist[e] / step, N, weights)
-                    for r in range(q):
-                        at = N - 1 - first - r if swapped else first + r
-                        add_multiple(weights[r], x, node[e], grid, at * B + block)
+    for task in prange(out.shape[0]):  # by lists, not by blocks, whose rows share cache lines
+        m, side, weights = np.int64(task) // 2, np.int64(task) % 2, np.empty(q)
+        grid = out[2 * m + (1 - side if swapped else side)]
+        for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
+            first = lagrange_weights(dist[e] / step, N, weights)
+            for r in range(q):
+                at = N - 1 - first - r if swapped else first + r
+                for block in range(B):
+                    add_multiple(weights[r], X[block], node[e], grid, at * B + block)
 
 
 @njit(nogil=True, cache=True, parallel=True)
