@@ -19,6 +19,7 @@ from benchmarks.contest import Contest, relative_error, run
 from benchmarks.report import Row
 from benchmarks.settings import Settings
 from structmask import as_forest, tree_decay, tree_mask
+from structmask.graphs.tree import root_sums
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp(-d^2)": lambda d: np.exp(-d * d),
@@ -76,11 +77,19 @@ def tree(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
 # --- decay ------------------------------------------------------------------------------------------------------------
 
 
+def level_bounds(forest: Any) -> np.ndarray:
+    """Positions b[d] ... b[d + 1] - 1 have d edges above them."""
+    edges = np.ones(forest.size)
+    edges[: forest.roots] = 0
+    depths = root_sums(forest.up, edges)[0].astype(np.int64)
+    return np.searchsorted(depths, np.arange(depths[-1] + 2))
+
+
 def decay(kind: str, n: int, k: int) -> Contest:
     parents, lengths = tree(kind, n)
     forest = as_forest(parents=parents, lengths=lengths)
     mask, X = tree_decay(forest, 0.3), np.random.default_rng(k).standard_normal((n, k))
-    shallow = forest.depths[-1] < 1000
+    shallow = level_bounds(forest).size < 1000
 
     def levels() -> np.ndarray:
         return by_levels(forest, np.exp(-0.3 * forest.lengths), X)
@@ -98,7 +107,7 @@ def decay(kind: str, n: int, k: int) -> Contest:
 
 def by_levels(forest: Any, factors: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Two sweeps in numpy, a level at a time."""
-    order, up, bounds = forest.order, forest.up, forest.levels
+    order, up, bounds = forest.order, forest.up, level_bounds(forest)
     e, S = factors[order][:, None], X[order]
     stretches = list(itertools.pairwise(bounds[1:]))
     for a, b in reversed(stretches):
