@@ -83,13 +83,13 @@ class Edges:
 
     def laplacian_pullback(self, E: Array) -> Array:
         """Gradient for the weights of a gradient E (nnz,) for the stored entries of the symmetric Laplacian."""
-        xp, (u, v, strict, forth, back) = arrays.namespace(E), self._on_device("_ends")
+        xp, (u, v, strict, forth, back) = arrays.namespace(E), self._placed("_ends")
         E = arrays.cast_precision(E, "float64")
         both = xp.take(E, forth) + xp.take(E, back)
         if self.kind == "combinatorial":
-            own = xp.take(E, self._on_device("_diagonal"))
+            own = xp.take(E, self._placed("_diagonal"))
             return self._finished(xp.where(strict, xp.take(own, u) + xp.take(own, v) - both, 0 * both))
-        s, w = self._on_device("roots"), self._on_device("_wide_weights")
+        s, w = self._placed("roots"), self._placed("_wide_weights")
         both = xp.where(strict, both, both / 2)
         s_u, s_v = xp.take(s, u), xp.take(s, v)
         d_s = -self._summed("_starts", w * s_v * both) - self._summed("_targets", w * s_u * both)
@@ -98,22 +98,22 @@ class Edges:
     def sides_pullback(self, d_left: Array, d_right: Array, *, is_transposed: bool) -> Array:
         """Gradient for the weights of gradients (n,) for the factors of `sides`."""
         direct, inverse = (d_right, d_left) if is_transposed else (d_left, d_right)
-        return self._finished(self._of_roots(direct - inverse / self._on_device("roots") ** 2))
+        return self._finished(self._of_roots(direct - inverse / self._placed("roots") ** 2))
 
     def _of_roots(self, d_s: Array) -> Array:
         """Gradient for the weights of one for the roots: d s_i = -s_i^3 / 2 times the change of the degree."""
-        xp, (u, v, strict, *_) = arrays.namespace(d_s), self._on_device("_ends")
-        s, d = self._on_device("roots"), self._on_device("degrees")
+        xp, (u, v, strict, *_) = arrays.namespace(d_s), self._placed("_ends")
+        s, d = self._placed("roots"), self._placed("degrees")
         d_degrees = xp.where(d > 0, -(s**3) / 2 * d_s, 0 * s)
         far = xp.take(d_degrees, v)
         return xp.take(d_degrees, u) + xp.where(strict, far, 0 * far)
 
-    def _on_device(self, name: str) -> Any:
+    def _placed(self, name: str) -> Any:
         return arrays.placed(self, name, self.home)
 
     def _summed(self, name: str, values: Array) -> Array:
         """Sums (n,) of values of edges over the nodes that they start from, or lead to."""
-        matrix = self._on_device(name)
+        matrix = self._placed(name)
         return kernels.csr_product(matrix, matrix.data, values[:, None])[:, 0]
 
     @cached_property
