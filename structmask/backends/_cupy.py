@@ -17,8 +17,8 @@ from structmask.backends.arrays import Array, device_of, is_complex, namespace_c
 
 _REAL = {"float32": "float", "float64": "double"}
 _THREADS = 256
-_SPAN = 8  # rows a thread of a scan has, as in the source
-_EDGES = 8  # entries that a block of `sampled_product` has, as in the source
+_SPAN = 8  # rows that a thread of a scan has
+_EDGES = 8  # entries that a block of `sampled_product` has
 _MOST_BLOCKS = 65535  # of a grid, in its second and third direction
 
 
@@ -108,7 +108,13 @@ def _kernel(source: str, name: str, x: Array) -> Any:
 
 @lru_cache(maxsize=64)
 def _compiled(source: str, width: str, device: int) -> Any:  # noqa: ARG001  modules belong to a device
-    return namespace_called("cupy").RawModule(code=code_of(source), options=(f"-DREAL={_REAL[width]}",))
+    return namespace_called("cupy").RawModule(code=code_of(source), options=options(width))
+
+
+def options(width: str) -> tuple[str, ...]:
+    """What the sources leave open: the type of numbers, and the sizes that launches share with them."""
+    sizes = {"THREADS": _THREADS, "SPAN": _SPAN, "EDGES": _EDGES, "LANES": _THREADS // _EDGES}
+    return f"-DREAL={_REAL[width]}", *(f"-D{name}={size}" for name, size in sizes.items())
 
 
 def code_of(source: str) -> str:

@@ -68,8 +68,8 @@ def test_kernels_are_clean_under_sanitizers(sanitizer):
 @pytest.mark.parametrize("source", exercise.SOURCES)
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_kernels_compile_for_real_gpus(source, architecture):
-    for real in ("float", "double"):
-        log, binary = nvrtc.compiled(_cupy.code_of(source), architecture, (f"-DREAL={real}",))
+    for width in ("float32", "float64"):
+        log, binary = nvrtc.compiled(_cupy.code_of(source), architecture, _cupy.options(width))
         spills = [int(size) for size in re.findall(r"(\d+) bytes spill", log)]
         shared = [int(size) for size in re.findall(r"(\d+) bytes smem", log)]
         assert binary.startswith(b"\x7fELF")

@@ -36,9 +36,6 @@ extern "C" __global__ void chebyshev_step(const int* indptr, const int* indices,
     for (int f = 0; f < functions; ++f) sums[(long long)f * n * k + at] += c[(long long)f * terms + term] * next;
 }
 
-#define LANES 32
-#define EDGES 8
-
 // The entries (batch, nnz) of F G^T at the stored positions, F (batch, m, r), G (batch, n, r): LANES threads an entry.
 // Invariant of the halving: the first `width` lanes of an entry hold its whole sum between them.
 extern "C" __global__ void sampled_product(const int* rows, const int* columns, const REAL* F, const REAL* G, REAL* S,

@@ -7,9 +7,6 @@
 //
 // With `upper` set the scan runs from the last row to the first, y_i = x_i + a_{i+1} y_{i+1}: the transposed mask.
 
-#define SPAN 8
-#define THREADS 256
-
 // What acts on a thread's run before it, as a map: the runs of the tile above it. Invariant of the doubling: after the
 // step with distance d, (factor, total) of run r composes the maps of the last min(r + 1, 2 d) runs up to r.
 __device__ void compose_runs(double* factor, double* total) {
