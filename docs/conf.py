@@ -9,6 +9,7 @@ sys.path.insert(0, str(DOCS.parent))
 sys.path.insert(0, str(DOCS))
 
 from figures import draw_all  # noqa: E402  (needs the path set above)
+from hardware import substitutions  # noqa: E402
 
 import structmask  # noqa: E402
 
@@ -34,7 +35,8 @@ exclude_patterns = ["**/__pycache__"]
 templates_path = ["_templates"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
-myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_substitutions = substitutions()
 myst_heading_anchors = 3
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"

@@ -3,7 +3,7 @@
 `build(a)` makes the matrix from the arrays `a(x)`, where `a` brings a NumPy array x to the library and precision under
 test (integers stay integers); `dense` is the matrix written out by `tests.naive`. Data are representable in float32, so
 that a matrix in single precision is the same matrix. A case that is not `portable` needs scipy.sparse; one that is not
-`differentiable` has no pullback; one that is not for a `device` is solved for on the host.
+`differentiable` has no pullback; one that `waits` asks a device for residuals on the way.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class Case:
     dense: np.ndarray
     portable: bool = True
     differentiable: bool = True
-    device: bool = True
+    waits: bool = False
 
 
 CASES: list[Case] = []
@@ -736,7 +736,7 @@ for n, g, targets in (
         lambda a, t=triplets, g=g, f=targets: Visits(a(coo(*t)), g, targets=f),
         naive.visits(naive.sparse(*triplets), g, targets),
         portable=False,
-        device=False,
+        waits=True,
     )
 triplets = random_chain(6)
 case(
@@ -744,7 +744,7 @@ case(
     lambda a, t=triplets: Visits(a(coo(*t)).astype("complex128"), 0.5 + 0.25j),
     naive.visits(naive.sparse(*triplets), 0.5 + 0.25j),
     portable=False,
-    device=False,
+    waits=True,
 )
 triplets = random_chain(N)
 case(
@@ -752,5 +752,5 @@ case(
     lambda a, t=triplets: Visits(a(coo(*t)), 0.75) * r(a),
     naive.visits(naive.sparse(*triplets), 0.75) * dR,
     portable=False,
-    device=False,
+    waits=True,
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends._standard_walks import Plan, Steps
 from structmask.backends.arrays import Array, device_of, is_complex, namespace_called, precision
 
 _REAL = {"float32": "float", "float64": "double"}
@@ -75,6 +76,25 @@ def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
         arguments = (rows.astype(np.int32), A.indices, f, g, S, *sizes)
         _kernel("csr", "sampled_product", f)(grid, (_THREADS // _EDGES, _EDGES), arguments)
     return S.reshape(*batch, A.nnz)
+
+
+def random_walks(steps: Steps, starts: Array, plan: Plan, first: int) -> Array:
+    """Nodes (len(starts) * walks, length) of walks from each start, -1 where a walk has ended."""
+    cupy, count, walks = namespace_called("cupy"), int(starts.shape[0]) * plan.walks, np.int32(plan.walks)
+    paths = cupy.empty((count, plan.length), dtype=np.int32)
+    if not count:
+        return paths
+    drawn = np.uint64(first), np.uint32(plan.stop), np.uint32(plan.draw), np.uint64(plan.key)
+    options = walks, np.int32(plan.length), np.int32(steps.threshold.size > 0), *drawn
+    kernel = _compiled("walks", "float64", device_of("cupy")).get_function
+    if plan.repelling:
+        left = cupy.empty(count, dtype=np.int32)
+        threads = min(_THREADS, 1 << max(0, plan.walks - 1).bit_length())
+        kernel("walk_repelled")((int(starts.shape[0]),), (threads,), (*steps, starts, paths, left, *options))
+    else:
+        arguments = (*steps, starts, paths, np.int64(count), *options)
+        kernel("walk_apart")((-(-count // _THREADS),), (_THREADS,), arguments)
+    return paths
 
 
 class ChebyshevSteps:

@@ -203,7 +203,7 @@ def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
 def rows_at_risk(
     F: Array, G: Array, X: Array, Y: Array, mass: Array | None, limits: tuple[float, float, float]
 ) -> Array:
-    """Indices of the rows of a masked product that rounding may have spoilt in some head; limits as in the kernel."""
+    """Indices of rows among which are all that rounding may have spoilt in some head; limits as in the kernel."""
     from structmask.backends._numba.risk import rows_at_risk as risk
 
     heads = Y.shape[:-2]

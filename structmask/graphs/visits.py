@@ -21,7 +21,6 @@ from scipy.sparse.linalg import splu
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.backends.config import BackendError
 from structmask.graphs.elimination import DenseFactor, Factor
 from structmask.graphs.stochastic import off_diagonal, row_sums
 from structmask.graphs.transient import TransientSystem
@@ -29,6 +28,7 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse, as_csr, sparse_gradient
 from structmask.linalg.generators import Gradients
 from structmask.linalg.planning import Plan, Work, make_plan
+from structmask.linalg.solve import solve
 
 
 class Accuracy(NamedTuple):
@@ -59,7 +59,8 @@ class Visits(StructuredMatrix):
 
     Notes
     -----
-    Solutions are made in double precision, whatever the operand's.
+    Solutions are made in double precision, whatever the operand's. On a device everything beyond 512 states is
+    iterated, to a residual of `accuracy` relative to the 2-norm of a column.
     """
 
     transition: Any
@@ -70,9 +71,6 @@ class Visits(StructuredMatrix):
 
     def __post_init__(self) -> None:
         P = as_csr(self.transition, "Visits(transition)")
-        if arrays.home(P) != "numpy":
-            msg = "visits are solved for on the host: pass transition.get(), and use_backend('auto')"
-            raise BackendError(msg)
         if P.shape[0] != P.shape[1]:
             msg = f"a transition matrix is square, got shape {P.shape}"
             raise ValueError(msg)
@@ -84,13 +82,23 @@ class Visits(StructuredMatrix):
         return (n, n)
 
     def _matmat(self, X: Array) -> Array:
-        columns = np.moveaxis(X, -2, 0)
-        flat = columns.reshape(columns.shape[0], -1)
-        Y = np.zeros(flat.shape, np.result_type(flat.dtype, np.float64, self.dtype))
-        f = self._states
-        Y[f] = self._solved(np.ascontiguousarray(flat[f]))
+        xp = arrays.namespace(X)
+        columns = xp.moveaxis(X, -2, 0)
+        flat = xp.reshape(columns, (columns.shape[0], -1))
+        Y = xp.reshape((self._eliminated if xp is np else self._iterated)(flat), columns.shape)
         kind = arrays.dtype_of(arrays.precision(X), complex_=arrays.is_complex(X) or self.dtype.kind == "c")
-        return np.moveaxis(Y.reshape(columns.shape), 0, -2).astype(kind)
+        return arrays.cast(xp.moveaxis(Y, 0, -2), kind)
+
+    def _eliminated(self, X: Array) -> Array:
+        """On the host, by what suits the structure of the chain."""
+        Y, f = np.zeros(X.shape, np.result_type(X.dtype, np.float64, self.dtype)), self._states
+        Y[f] = self._solved(np.ascontiguousarray(X[f]))
+        return Y
+
+    def _iterated(self, X: Array) -> Array:
+        """On a device, by products."""
+        forward, backward, free = self._restricted
+        return free * solve(backward if self.transposed else forward, free * X, tol=self.accuracy.tol)
 
     def _solved(self, B: Array) -> Array:
         if np.iscomplexobj(B) and self.dtype.kind != "c":
@@ -102,48 +110,79 @@ class Visits(StructuredMatrix):
 
     def transpose(self) -> Visits:
         other = dataclasses.replace(self, transposed=not self.transposed)
-        for plan in ("_states", "_system", "_general"):  # one factor serves both
+        for plan in ("_states", "_system", "_general", "_restricted", "_pattern"):  # one factor serves both
             if plan in self.__dict__:
                 other.__dict__[plan] = self.__dict__[plan]
         return other
 
     def _place(self, width: str, target: str) -> Self:
-        """As it is: what is close to singular needs every digit."""
-        if target != "numpy":
-            msg = "visits are solved for on the host: pass the operand as structmask.to_numpy(x)"
-            raise BackendError(msg)
-        return self
+        """In double precision as it is: what is close to singular needs every digit."""
+        if target == arrays.home(self.transition):
+            return self
+        other = dataclasses.replace(self, transition=arrays.move(self.transition, target))
+        if arrays.home(self.transition) == "numpy":
+            other.__dict__["_host"] = self.transition
+        return other
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         """As dM = M d(g P) M, with U = M^H G and V = M X: g U V^H at the pattern of P, and <U, P V>."""
-        G, X = (np.moveaxis(A, -2, 0).reshape(A.shape[-2], -1) for A in np.broadcast_arrays(G, X))
-        U, V = self.mH._matmat(G), self._matmat(X)
+        xp, P, width = arrays.namespace(X), self.transition, arrays.precision(X)
+        G, X = (xp.moveaxis(A, -2, 0) for A in xp.broadcast_arrays(G, X))
+        G, X = (xp.reshape(A, (A.shape[0], -1)) for A in (G, X))
+        V = self._matmat(X)  # first: its plans serve the transposed matrix, too
+        U = _conj(self.transpose()._matmat(_conj(G)))
         if self.transposed:
-            U, V = V.conj(), U.conj()
-        P, width = self.transition, arrays.precision(X)
+            U, V = _conj(V), _conj(U)
         complex_ = arrays.is_complex(self.discount)
         g = np.conj(self.discount)
-        d_transition = sparse_gradient(P, Sparse(P)._rows, g * U, V)
-        d_g = np.vdot(P @ V, U)
+        d_transition = sparse_gradient(P, self._pattern._rows, g * U, V)
+        d_g = xp.sum(U * _conj(P @ V))
         kind = arrays.dtype_of(width, complex_=arrays.is_complex(P))
-        discount = np.asarray(d_g if complex_ else d_g.real, dtype=arrays.dtype_of(width, complex_=complex_))
-        return {"transition": d_transition.astype(kind), "discount": discount}
+        d_g = d_g if complex_ or not arrays.is_complex(d_g) else xp.real(d_g)
+        return {
+            "transition": arrays.cast(d_transition, kind),
+            "discount": arrays.cast(d_g, arrays.dtype_of(width, complex_=complex_)),
+        }
 
     # --- the system -------------------------------------------------------------------------------------------------
 
     @cached_property
+    def _host(self) -> Any:
+        """P on the host, from where the structure of the chain is read."""
+        return arrays.to_numpy(self.transition)
+
+    @cached_property
+    def _free(self) -> Array:
+        """One (n, 1) at the states that are no targets, zero at those that are."""
+        free = np.ones((self.shape[0], 1))
+        free[list(self.targets)] = 0
+        return free
+
+    @cached_property
+    def _pattern(self) -> Sparse:
+        """P with its own plans."""
+        return Sparse(self.transition)
+
+    @cached_property
     def _states(self) -> Array:
         """The states that are no targets."""
-        free = np.ones(self.shape[0], dtype=bool)
-        free[list(self.targets)] = False
-        return np.flatnonzero(free)
+        return np.flatnonzero(self._free)
+
+    @cached_property
+    def _restricted(self) -> tuple[Sparse, Sparse, Array]:
+        """I - g P_ff and the identity on the targets, the transposed matrix, and `_free`, where P lives."""
+        free = scipy.sparse.diags_array(self._free[:, 0])
+        P = free @ self._host.astype(self._kind) @ free
+        Q = scipy.sparse.csr_array(scipy.sparse.eye_array(self.shape[0]) - self.discount * P)
+        forward, backward, free = (arrays.move(a, arrays.home(self.transition)) for a in (Q, Q.T.tocsr(), self._free))
+        return Sparse(forward), Sparse(backward), free
 
     @cached_property
     def _system(self) -> TransientSystem | None:
         """I - g P_ff by its off-diagonal entries and what leaves; None for what is no walk."""
-        if self.dtype.kind == "c" or not np.real(self.discount) > 0 or (self.transition.data < 0).any():
+        if self.dtype.kind == "c" or not np.real(self.discount) > 0 or (self._host.data < 0).any():
             return None
-        f, P, g = self._states, self.transition.astype(np.float64), float(np.real(self.discount))
+        f, P, g = self._states, self._host.astype(np.float64), float(np.real(self.discount))
         lost = 1 - row_sums(P)  # rows that sum to one do so up to rounding
         lost[np.abs(lost) <= 4 * np.finfo(float).eps * (2 + np.diff(P.indptr))] = 0
         rows = P[f]
@@ -159,7 +198,7 @@ class Visits(StructuredMatrix):
     @cached_property
     def _general(self) -> Any:
         f = self._states
-        matrix = scipy.sparse.eye_array(f.size) - self.discount * self.transition.astype(self._kind)[f][:, f]
+        matrix = scipy.sparse.eye_array(f.size) - self.discount * self._host.astype(self._kind)[f][:, f]
         return splu(scipy.sparse.csc_array(matrix).astype(self._kind))
 
     @property
@@ -180,20 +219,33 @@ class Visits(StructuredMatrix):
     @property
     def method(self) -> str:
         """How a product with one column is computed."""
-        return "lu" if self._system is None else self._system.method()
+        return self._method(1)
 
     @property
     def error_bound(self) -> float:
         """In the norm max |x|; zero for eliminations, nan where the walk may take long and the system is iterated."""
-        if self._system is None or self._system.factor(1) is not None:
+        is_exact = self._system is None or self._system.factor(1) is not None
+        if is_exact and not self._is_iterated:
             return 0.0
         g = float(np.real(self.discount))
-        return math.nan if self.transposed or g >= 1 else self.accuracy.tol / (1 - g)
+        if self._system is None or self.transposed or g >= 1:
+            return math.nan
+        return self.accuracy.tol / (1 - g) * (math.sqrt(self.shape[0]) if self._is_iterated else 1.0)
 
     @property
     def error_estimate(self) -> float:
         bound = self.error_bound
         return self.accuracy.tol if math.isnan(bound) else bound
+
+    def _method(self, columns: int) -> str:
+        if self._is_iterated:
+            return "krylov"
+        return "lu" if self._system is None else self._system.method(columns)
+
+    @property
+    def _is_iterated(self) -> bool:
+        """Whether products are made by products: on a device."""
+        return arrays.home(self.transition) != "numpy"
 
     def _work(self, columns: int) -> Work:
         factor: Factor | DenseFactor | None = None if self._system is None else self._system.factor(columns)
@@ -202,6 +254,9 @@ class Visits(StructuredMatrix):
         return Work(scan=steps * count * columns, calls=1)
 
     def _plan(self, columns: int) -> Plan:
-        name = "lu" if self._system is None else self._system.method(columns)
-        work = [(name, self._work(columns))]
+        work = [(self._method(columns), self._work(columns))]
         return make_plan(repr(self), columns, work, home="numpy", precision=arrays.precision(self))
+
+
+def _conj(a: Array) -> Array:
+    return arrays.namespace(a).conj(a) if arrays.is_complex(a) else a

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, gmres
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.linalg.arnoldi import Arnoldi
 
 Block: TypeAlias = Callable[[Array], Array]
 Method: TypeAlias = Callable[[Block, Block, Array, Array, float, "Watch"], Array]
@@ -141,42 +141,44 @@ def minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, wa
 def generalized_minimal_residuals(
     A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch, *, restart: int = _RESTARTS[0]
 ) -> Array:
-    """Saad and Schultz's method (GMRES, scipy's) on the block as one vector, preconditioned from the right. For any A.
+    """Saad and Schultz's method (GMRES) on the block as one vector, preconditioned from the right. For any A.
 
     The columns that have not converged, normalised, are one right-hand side: the method is then the global one, with
-    the Frobenius inner product. Its basis stays on the host; products run where the matrix lives.
+    the Frobenius inner product.
     """
-    xp, home, shape = arrays.namespace(R), arrays.home(R), tuple(R.shape)
+    xp, shape, N = arrays.namespace(R), tuple(R.shape), math.prod(R.shape)
     size = norms(R)
     active = size > tol * scale
-    if not xp.any(active):
+    count = int(xp.sum(arrays.cast(active, "int64")))
+    if count == 0:
         return xp.zeros_like(R)
-    start = arrays.to_numpy(_ratio(xp.ones_like(size), size, active) * R)
-    worst, N = largest_ratio(size, scale, active), math.prod(shape)
+    worst, restart = largest_ratio(size, scale, active), min(N, restart, max(10, _SCRATCH // N))
+    b = xp.reshape(_ratio(xp.ones_like(size), size, active) * R, (N,))  # of norm count^1/2
+    reach = 0.5 * tol / max(worst, tol)  # of the whole block, so that every column gets there
 
     def product(y: Array) -> Array:
-        Y = arrays.move(np.reshape(np.asarray(y, dtype=start.dtype), shape), home)
-        return np.reshape(arrays.to_numpy(A(P(Y))), -1)
+        return xp.reshape(A(P(xp.reshape(y, shape))), (N,))
 
-    def told(norm: float) -> None:
-        watch.iterations += 1
-        watch.note(float(norm) * worst)
+    def grown(space: Arnoldi) -> float:
+        """The residual of a space that is as large as it has to be."""
+        left = math.inf
+        while space.steps < restart and left > reach:
+            space.extend(product)
+            watch.iterations += 1
+            if watch.looks or space.steps == restart:
+                left = float(space.residual())
+                watch.note(left / math.sqrt(count) * worst)
+        return left
 
-    restart = min(N, restart, max(10, _SCRATCH // N))
-    count = int(np.count_nonzero(arrays.to_numpy(active)))
-    reach = 0.5 * tol / max(worst, tol) / math.sqrt(count)  # relative to the block, so that every column gets there
-    with np.errstate(all="ignore"):
-        y, _ = gmres(
-            LinearOperator((N, N), matvec=product, dtype=start.dtype),
-            np.reshape(start, -1),
-            rtol=reach,
-            atol=0.0,
-            restart=restart,
-            maxiter=max(1, min(_PATIENCE, watch.limit - watch.iterations) // restart),
-            callback=told,
-            callback_type="pr_norm",
-        )
-    return P(arrays.move(np.reshape(y, shape), home)) * size
+    y, r = xp.zeros_like(b), b
+    for _ in range(max(1, min(_PATIENCE, watch.limit - watch.iterations) // restart)):
+        space = Arnoldi(r, restart)
+        left = grown(space)
+        y = y + space.solution()
+        if left <= reach:
+            break
+        r = b - product(y)
+    return P(xp.reshape(y, shape)) * size
 
 
 def long_minimal_residuals(A: Block, P: Block, R: Array, scale: Array, tol: float, watch: Watch) -> Array:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 
@@ -50,12 +52,14 @@ def balanced(F: Array, G: Array) -> tuple[Array, Array]:
     """Features scaled by powers of two, F_r up as G_r down, so that the columns of G are about equally large.
 
     Their product is the same to the last bit, and a transform that takes several features at once no longer loses the
-    digits of a small one beside a large one.
+    digits of a small one beside a large one. On the host columns that are equally large already stay as they are.
     """
     xp = arrays.namespace(G)
     size = xp.sum(_squared(G), axis=-2, keepdims=True)
     known = (size > 0) & xp.isfinite(size)
     exponent = xp.round(xp.log2(xp.where(known, size, xp.ones_like(size))) / 2)
+    if arrays.home(G) == "numpy" and np.all(np.ptp(exponent, axis=-1) <= 1):
+        return F, G
     scale = xp.exp2(exponent) if hasattr(xp, "exp2") else 2.0**exponent
     return F * scale, G * (1 / scale)
 
@@ -68,7 +72,9 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
     """
     xp = arrays.namespace(X)
     if kernels.numba_runs(F, G, X, Y):
-        return kernels.rows_at_risk(F, G, X, Y, mass, (*rounding, TOLERANCE[arrays.precision(Y)]))
+        suspects = kernels.rows_at_risk(F, G, X, Y, mass, (*rounding, TOLERANCE[arrays.precision(Y)]))
+        if not suspects.size:  # as most often
+            return suspects
     f, g, x = map(_squared, (F, G, X))
     bad = _exceeds(f, _of_pairs(_row_maxima(xp.matrix_transpose(g) @ x)), Y, rounding)
     if mass is not None:

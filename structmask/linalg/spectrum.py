@@ -8,7 +8,7 @@ that is no such polynomial has a method `_norm_bound` of its own.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,10 +27,16 @@ def is_hermitian(matrix: StructuredMatrix) -> bool:
     """Whether M y = M^H y for a random y, to half the digits of the matrix's precision.
 
     Almost every y tells a matrix from its adjoint, so "no" is certain up to rounding and "yes" almost so. A Toeplitz
-    matrix is asked for its table.
+    matrix is asked for its table. The matrix remembers the answer.
     """
-    if isinstance(matrix, Toeplitz):
-        return _has_hermitian_table(matrix)
+    if "_is_hermitian" not in matrix.__dict__:
+        test = _has_hermitian_table if isinstance(matrix, Toeplitz) else _is_own_adjoint
+        matrix.__dict__["_is_hermitian"] = test(matrix)
+    answer: bool = matrix.__dict__["_is_hermitian"]
+    return answer
+
+
+def _is_own_adjoint(matrix: StructuredMatrix) -> bool:
     y = _column(matrix, np.random.default_rng(0).standard_normal(matrix.shape[-1]))
     forward, adjoint = matrix @ y, matrix.mH @ y
     xp = arrays.namespace(forward)
@@ -38,8 +44,8 @@ def is_hermitian(matrix: StructuredMatrix) -> bool:
     return bool(xp.all(_norms(forward - adjoint) <= tolerance * (_norms(forward) + _norms(adjoint))))
 
 
-def _has_hermitian_table(matrix: Toeplitz) -> bool:
-    adjoint = matrix.mH.offsets  # type: ignore[attr-defined]  # of a Toeplitz matrix
+def _has_hermitian_table(matrix: Any) -> bool:
+    adjoint = matrix.mH.offsets
     xp, table = arrays.namespace(adjoint), matrix.offsets
     if matrix.row_grid != matrix.column_grid:
         return False

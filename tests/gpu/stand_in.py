@@ -156,8 +156,8 @@ def wrapped(x):
     """Host results as device ones: arrays and scalars, in tuples and lists too."""
     if isinstance(x, (np.ndarray, np.generic)):
         return ndarray(np.asarray(x))
-    if type(x) in (tuple, list) and any(isinstance(e, np.ndarray) for e in x):
-        return type(x)(map(wrapped, x))
+    if isinstance(x, (tuple, list)) and any(isinstance(e, np.ndarray) for e in x):
+        return (list if isinstance(x, list) else tuple)(map(wrapped, x))  # named tuples, too
     return x
 
 
@@ -240,7 +240,10 @@ def function(full, host, arguments):
             raise TypeError(msg)
         if name in DATA_DEPENDENT or (name == "where" and len(given) == 1):
             note("synchronisation", full)
-        return wrapped(host(*map(unwrapped, given), **{key: unwrapped(value) for key, value in options.items()}))
+        result = host(*map(unwrapped, given), **{key: unwrapped(value) for key, value in options.items()})
+        if name in ("empty", "empty_like"):
+            result.view(np.uint8)[...] = 255  # NaN, or -1: whoever reads it will notice
+        return wrapped(result)
 
     call.__name__ = name
     return call
