@@ -30,6 +30,7 @@ NAMES = (
     "planner",
     "walks",
     "gpu",
+    "gpu_kernels",
 )
 
 

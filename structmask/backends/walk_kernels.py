@@ -6,7 +6,7 @@ import numpy as np
 
 from structmask.backends import _standard_walks as standard
 from structmask.backends._standard_walks import WORD, Plan, Steps
-from structmask.backends.arrays import Array, cast
+from structmask.backends.arrays import Array, cast, home
 from structmask.backends.config import get_backend
 from structmask.backends.kernels import numba_runs
 
@@ -31,7 +31,14 @@ def steps(W: Array) -> Steps:
 
 
 def random_walks(steps: Steps, starts: Array, plan: Plan, first: int = 0) -> Array:
-    """Nodes (len(starts) * walks, length) of walks from each start, numbered from `first`; -1 where one has ended."""
+    """Nodes (len(starts) * walks, length) of walks from each start, numbered from `first`; -1 where one has ended.
+
+    They run where the steps are; starts are int64 numbers.
+    """
+    if home(steps.indptr) == "cupy":
+        from structmask.backends._cupy import random_walks as launch
+
+        return launch(steps, starts, plan, first)
     starts = np.asarray(starts, dtype=np.int64)
     if not _compiled():
         return standard.random_walks(steps, starts, plan, first)
