@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "hardware.json"
-RATIOS = ROOT / "build" / "benchmarks" / "gpu.json"  # of `python -m benchmarks gpu`
+RATIOS = [ROOT / "build" / "benchmarks" / f"{name}.json" for name in ("gpu", "gpu_kernels")]  # of `python -m benchmarks`
 
 
 def write(passed, failed):
@@ -38,6 +38,5 @@ def commit():
 
 def ratios():
     """Figures of the benchmarks by row, if they have run."""
-    if not RATIOS.exists():
-        return {}
-    return {row["case"]: row["figures"] for row in json.loads(RATIOS.read_text())}
+    rows = [row for file in RATIOS if file.exists() for row in json.loads(file.read_text())]
+    return {row["case"]: row["figures"] for row in rows}
