@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "hardware.json"
-RATIOS = [ROOT / "build" / "benchmarks" / f"{name}.json" for name in ("gpu", "gpu_kernels")]  # of `python -m benchmarks`
+RATIOS = [ROOT / "build" / "benchmarks" / f"{name}.json" for name in ("gpu", "gpu_kernels")]
 
 
 def write(passed, failed):
