@@ -15,7 +15,7 @@ def draw():
     path = scipy.sparse.diags_array([np.ones(side - 1), np.ones(side - 1)], offsets=[-1, 1])
     one = scipy.sparse.eye_array(side)
     W = scipy.sparse.csr_array(scipy.sparse.kron(path, one) + scipy.sparse.kron(one, path))
-    laplacian = MarkovChain.from_graph(W)._passage(0)._certain_system[1]._laplacian
+    laplacian = MarkovChain.from_graph(W)._passage(0)._certain_system.laplacian
     b = laplacian.diagonal
     network = laplacian.C.indptr, laplacian.C.indices, laplacian.C.data, b
     figure, ax = plt.subplots(figsize=(4.6, 3.2))

@@ -43,7 +43,7 @@ class Factor:
         """M^-1 B, or M^-T B, for B (n, k)."""
         from structmask.backends._numba.elimination import substitute
 
-        X = np.ascontiguousarray(B[self.order])
+        X = np.ascontiguousarray(np.take(B, self.order, axis=0))
         first, second = (self.upper, self.lower) if transposed else (self.lower, self.upper)
         substitute(self.indptr, self.pattern, first, second, self.pivots, X)
         return self._restored(X)
@@ -90,13 +90,15 @@ def fills_little(A: Any) -> bool:
     return bool(order.size == A.shape[0])
 
 
-def forest_factor(A: Any, leak: Array) -> Factor | None:
-    """The factor where the steps form a forest, children before parents; None where they have a cycle."""
+def forest_factor(A: Any, leak: Array, is_kept: Array | None = None) -> Factor | None:
+    """The factor where the steps form a forest, children before parents; None where they have a cycle.
+
+    On the states of a mask (n,) alone, in their own numbering, where one is given: steps to all others leave for good.
+    """
     from structmask.backends._numba.forest import eliminate_forest
 
-    if A.nnz >= 2 * A.shape[0]:
-        return None
-    found = eliminate_forest(A.indptr, A.indices, A.data, leak)
+    kept = np.ones(A.shape[0], dtype=bool) if is_kept is None else is_kept
+    found = eliminate_forest(A.indptr, A.indices, A.data, leak, kept)
     return None if found is None else Factor(*found)
 
 

@@ -14,13 +14,13 @@ the expectations. Which states these are is a matter of reachability alone: ever
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import can_reach
 from structmask.graphs.transient import TransientSystem
@@ -30,7 +30,8 @@ from structmask.graphs.transient import TransientSystem
 class FirstPassage:
     """The way to `targets` by steps `A` (csr_array without a diagonal), absorbed in `avoid`.
 
-    `measure` makes A symmetric, if known; `is_irreducible` spares the search for states that miss the targets.
+    `measure` makes A symmetric, if known; `is_irreducible` spares the search for states that miss the targets;
+    `preconditioner` is as in `transient`.
     """
 
     A: Any
@@ -38,6 +39,7 @@ class FirstPassage:
     avoid: Array
     measure: Array | None = None
     is_irreducible: bool = False
+    preconditioner: str = "auto"
 
     @cached_property
     def is_free(self) -> Array:
@@ -68,16 +70,17 @@ class FirstPassage:
         """E[T] (n,)."""
         h = np.full(self.A.shape[0], np.inf)
         h[self.targets] = 0
-        f, system, _ = self._certain_system
-        h[f] = system.solve(np.ones((f.size, 1)), tol=tol)[:, 0]
+        system = self._certain_system
+        h[self.is_certain] = system.solve(np.ones((system.size, 1)), tol=tol)[:, 0]
         return h
 
     def probabilities(self, tol: float) -> Array:
         """P(T < inf) (n,)."""
         p = np.zeros(self.A.shape[0])
         p[self.targets] = p[self.is_certain] = 1
-        f, system, into = self._system(self.is_possible & ~self.is_certain, goal=p)
-        p[f] = np.clip(system.solve(into[:, None], tol=tol)[:, 0], 0, 1)
+        f = self.is_possible & ~self.is_certain
+        into = (self.A @ p)[f, None]
+        p[f] = np.clip(self._system(f).solve(into, tol=tol)[:, 0], 0, 1)
         return p
 
     def transform(self, s: float, tol: float) -> Array:
@@ -86,8 +89,9 @@ class FirstPassage:
             return self.probabilities(tol)
         g = np.zeros(self.A.shape[0])
         g[self.targets] = 1
-        f, system, into = self._system(self.is_possible, killing=s, goal=g)
-        g[f] = np.clip(system.solve(into[:, None], tol=tol)[:, 0], 0, 1)
+        f = self.is_possible
+        into = (self.A @ g)[f, None]
+        g[f] = np.clip(self._system(f, s).solve(into, tol=tol)[:, 0], 0, 1)
         return g
 
     def moments(self, order: int, stay: Array | None, tol: float) -> Array:
@@ -97,7 +101,7 @@ class FirstPassage:
         """
         m = np.full((order, self.A.shape[0]), np.inf)
         m[:, self.targets] = 0
-        f, system, _ = self._certain_system
+        f, system = np.flatnonzero(self.is_certain), self._certain_system
         for k in range(1, order + 1):
             b = np.ones(f.size) if k == 1 or stay is not None else k * m[k - 2, f]
             for j in range(1, k if stay is not None else 1):
@@ -106,17 +110,12 @@ class FirstPassage:
         return m
 
     @cached_property
-    def _certain_system(self) -> tuple[Array, TransientSystem, Array]:
-        goal = np.zeros(self.A.shape[0])
-        goal[self.targets] = 1
-        return self._system(self.is_certain, goal=goal)
+    def _certain_system(self) -> TransientSystem:
+        return self._system(self.is_certain)
 
-    def _system(self, mask: Array, *, goal: Array, killing: float = 0.0) -> tuple[Array, TransientSystem, Array]:
-        """The states of a mask, the walk among them that leaves for all others, and its rates into the goal (n,)."""
-        f = np.flatnonzero(mask)
-        inside, leak, into = chain_kernels.restricted(self.A, mask, goal)
-        measure = None if self.measure is None else self.measure[f]
-        return f, TransientSystem(inside, leak + killing, measure), into
+    def _system(self, mask: Array, killing: float = 0.0) -> TransientSystem:
+        """The walk among the states of a mask, which leaves for all others."""
+        return TransientSystem(self.A, np.full(mask.size, killing), self.measure, mask, self.preconditioner)
 
 
 def passage_distribution(P: Any, targets: Array, steps: int) -> Array:
@@ -129,3 +128,12 @@ def passage_distribution(P: Any, targets: Array, steps: int) -> Array:
     for t in range(1, steps + 1):
         distribution[t] = P @ distribution[t - 1] * f[:, 0]
     return np.clip(distribution, 0, 1)
+
+
+def over_rates(s: Any, function: Callable[[float], Array]) -> Array:
+    """function(s) for a number s >= 0, or for each of an array, stacked in front."""
+    rates = np.asarray(s, dtype=np.float64)
+    if not (rates >= 0).all():
+        msg = f"the transform takes real s >= 0, got {s!r}"
+        raise ValueError(msg)
+    return np.stack([function(float(one)) for one in rates.ravel()]).reshape(*rates.shape, -1)

@@ -32,7 +32,11 @@ class GroundedLaplacian:
     def __init__(self, C: Any, ground: Array) -> None:
         self.C, self.ground = C, ground
         self.diagonal = np.asarray(C.sum(axis=1)).reshape(-1) + ground
-        self.method, self.steps = "jacobi", 0
+        self.method, self.steps, self._is_free = "jacobi", 0, True
+
+    def keep(self, method: str) -> None:
+        """Stay with one preconditioner."""
+        self.method, self._is_free = method, False
 
     def solve(self, B: Array, weights: Array, tol: float) -> tuple[Array, float]:
         """X (n, k) with max_i |b - S x|_i weights_i <= tol in every column, and the largest such number reached."""
@@ -48,12 +52,12 @@ class GroundedLaplacian:
         x, self.steps = np.zeros_like(b), 0
         network = self.C.indptr, self.C.indices, self.C.data, self.diagonal
         while True:
-            trial, patience = _TRIAL[self.method], _PATIENCE[self.method]
+            trial, patience = _TRIAL[self.method], _PATIENCE[self.method] if self._is_free else np.inf
             steps, size = conjugate_gradients(
                 network, self.preconditioner(self.method), b, x, weight, tol, _LIMIT, trial, patience
             )
             self.steps += steps
-            if size <= tol or self.method not in _NEXT:
+            if size <= tol or not self._is_free or self.method not in _NEXT:
                 return x, size
             self.method = _NEXT[self.method]
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import as_adjacency
-from structmask.graphs.markov import Walk, over_rates
+from structmask.graphs.first_passage import over_rates
+from structmask.graphs.markov_walk import TOL, Walk
 from structmask.graphs.simulation import simulated_jumps
 from structmask.graphs.stochastic import as_distribution, as_generator, as_indices, as_values
+from structmask.graphs.transient_iterations import as_preconditioner
 from structmask.graphs.uniformisation import evolved, expected, occupation_weights, uniformised
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.power_series import PowerSeries
-
-_TOL = 1e-10
 
 
 class MarkovProcess(Walk):
@@ -28,6 +28,8 @@ class MarkovProcess(Walk):
     generator : sparse or dense matrix (n, n), or anything `as_adjacency` takes
         Q, Q_ij the rate of jumps from i to j. The rates off the diagonal are the data; the diagonal is minus the sum of
         its row, whether given or left out, so that the weights of a graph are a generator as they are.
+    preconditioner : str
+        As for `MarkovChain`: how systems are solved.
 
     Raises
     ------
@@ -51,7 +53,8 @@ class MarkovProcess(Walk):
     True
     """
 
-    def __init__(self, generator: Any, /) -> None:
+    def __init__(self, generator: Any, /, *, preconditioner: str = "auto") -> None:
+        self.preconditioner = as_preconditioner(preconditioner)
         Q = as_adjacency(generator)
         self.dtype = Q.dtype
         self._A = as_generator(Q)
@@ -64,7 +67,7 @@ class MarkovProcess(Walk):
         out = np.asarray(self._A.sum(axis=1)).reshape(-1)
         return scipy.sparse.csr_array(self._A - scipy.sparse.diags_array(out))
 
-    def evolve(self, distribution: Any, time: float, /, *, tol: float = _TOL) -> Array:
+    def evolve(self, distribution: Any, time: float, /, *, tol: float = TOL) -> Array:
         """The distribution (..., n) after some time: p exp(t Q), for one distribution or a batch.
 
         Parameters
@@ -79,13 +82,13 @@ class MarkovProcess(Walk):
         result = evolved(self._A, columns, t, self._measure if t > 0 else None, _tolerance(tol))
         return result.T.reshape(p.shape).astype(p.dtype)
 
-    def expect(self, values: Any, time: float, /, *, tol: float = _TOL) -> Array:
+    def expect(self, values: Any, time: float, /, *, tol: float = TOL) -> Array:
         """Expected values (n,) or (n, k) after some time, by starting state: exp(t Q) f, up to tol max |f|."""
         f = as_values(values, self.size)
         columns = np.ascontiguousarray(f[:, None] if f.ndim == 1 else f)
         return expected(self._A, columns, _time(time), _tolerance(tol)).reshape(f.shape).astype(f.dtype)
 
-    def occupation(self, time: float, /, *, tol: float = _TOL) -> PowerSeries:
+    def occupation(self, time: float, /, *, tol: float = TOL) -> PowerSeries:
         """Expected time (n, n) in state j until some time, from state i: the integral of exp(s Q) for s from 0 to t.
 
         A structured matrix: ``p @ process.occupation(t)`` are the times from a distribution p, which add up to t.
@@ -121,12 +124,12 @@ class MarkovProcess(Walk):
             raise ValueError(msg)
         return simulated_jumps(self._A, first, count, np.random.default_rng(rng))
 
-    def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = _TOL) -> Array:
+    def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = TOL) -> Array:
         """Transform E[exp(-s T)] (..., n) of the time T to the targets, for s >= 0 or an array of them."""
         way = self._passage(targets)
         return self._typed(over_rates(s, lambda one: way.transform(one, tol)))
 
-    def hitting_moments(self, targets: Any, order: int, /, *, tol: float = _TOL) -> Array:
+    def hitting_moments(self, targets: Any, order: int, /, *, tol: float = TOL) -> Array:
         """E[T^k] (order, n) for k = 1 ... order; infinite where T may be."""
         if (count := operator.index(order)) < 1:
             msg = f"order must be at least 1, got {count}"

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.first_passage import FirstPassage
 from structmask.graphs.transient import TransientSystem
@@ -46,21 +45,21 @@ def arranged(pairs: Array) -> Array:
     return turned
 
 
-def resistances(A: Any, measure: Array, pairs: Array, component: Array, tol: float) -> Array:
+def resistances(
+    A: Any, measure: Array, component: Array, pairs: Array, tol: float, preconditioner: str = "auto"
+) -> Array:
     """R_ij (pairs,) for conductances diag(measure) A; infinite between components."""
 
     def grounded(j: int, sources: Array) -> Array:
-        ground = np.zeros(component.size)
-        ground[j] = 1
-        is_own = (component == component[j]) & (ground == 0)
+        is_own = component == component[j]
+        is_own[j] = False
         own = np.flatnonzero(is_own)
         r = np.full(sources.size, np.inf)
         r[sources == j] = 0
         position: Array = np.searchsorted(own, sources)
         inside = np.isin(sources, own)
         if inside.any():
-            steps, _, leak = chain_kernels.restricted(A, is_own, ground)
-            system = TransientSystem(steps, leak, measure[own])
+            system = TransientSystem(A, np.zeros(component.size), measure, is_own, preconditioner)
             rows, columns = position[inside], np.arange(int(inside.sum()))
             B = np.zeros((own.size, columns.size))
             B[rows, columns] = 1 / measure[own[rows]]
@@ -70,15 +69,17 @@ def resistances(A: Any, measure: Array, pairs: Array, component: Array, tol: flo
     return pair_hits(arranged(pairs), grounded)
 
 
-def kemeny_exact(A: Any, p: Array, tol: float) -> float:
+def kemeny_exact(A: Any, p: Array, tol: float, preconditioner: str) -> float:
     """sum_j p_j E_i[T_j], T_j = 0 at once for i = j; A irreducible."""
-    system, h, f = _grounded(A, p, tol)
+    system, h, f = _grounded(A, p, tol, preconditioner)
     return float(system.inverse_diagonal(tol).sum() - p[f] @ h) if f.size else 0.0
 
 
-def kemeny_estimate(A: Any, p: Array, samples: int, rng: np.random.Generator, tol: float) -> Estimate:
+def kemeny_estimate(
+    A: Any, p: Array, samples: int, rng: np.random.Generator, tol: float, preconditioner: str
+) -> Estimate:
     """The same with Hutchinson's estimate of the trace: z N z for random signs z."""
-    system, h, f = _grounded(A, p, tol)
+    system, h, f = _grounded(A, p, tol, preconditioner)
     if not f.size:
         return Estimate(0.0, 0.0)
     z = rng.choice((-1.0, 1.0), size=(f.size, samples))
@@ -87,8 +88,9 @@ def kemeny_estimate(A: Any, p: Array, samples: int, rng: np.random.Generator, to
     return Estimate(float(values.mean() - p[f] @ h), error)
 
 
-def _grounded(A: Any, p: Array, tol: float) -> tuple[TransientSystem, Array, Array]:
+def _grounded(A: Any, p: Array, tol: float, preconditioner: str) -> tuple[TransientSystem, Array, Array]:
     """The walk killed at its most visited state, the times until then, and the other states."""
-    way = FirstPassage(A, np.array([int(np.argmax(p))]), np.zeros(0, np.int64), is_irreducible=True)
-    f, system, _ = way._certain_system
-    return system, system.solve(np.ones((f.size, 1)), tol=tol)[:, 0], f
+    ground, none = np.array([int(np.argmax(p))]), np.zeros(0, np.int64)
+    way = FirstPassage(A, ground, none, is_irreducible=True, preconditioner=preconditioner)
+    system = way._certain_system
+    return system, system.solve(np.ones((system.size, 1)), tol=tol)[:, 0], np.flatnonzero(way.is_certain)

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import Classes, reversing_measure
 from structmask.graphs.transient import TransientSystem
 
 
-def stationary_distribution(A: Any, classes: Classes, measure: Array | None, tol: float) -> Array:
+def stationary_distribution(
+    A: Any, classes: Classes, measure: Array | None, tol: float, preconditioner: str = "auto"
+) -> Array:
     """The distribution p (n,) with p (diag(A 1) - A) = 0; zero on transient states.
 
     Raises ValueError where there is more than one.
@@ -37,20 +38,19 @@ def stationary_distribution(A: Any, classes: Classes, measure: Array | None, tol
         raise ValueError(msg)
     states = recurrent[0]
     own = A if states.size == A.shape[0] else A[states][:, states]
-    y = measure[states] if measure is not None else _visits(own, tol)
+    y = measure[states] if measure is not None else _visits(own, tol, preconditioner)
     p = np.zeros(A.shape[0])
     p[states] = y / y.sum()
     return p
 
 
-def _visits(A: Any, tol: float) -> Array:
+def _visits(A: Any, tol: float, preconditioner: str) -> Array:
     """A stationary measure of an irreducible walk."""
     if (m := reversing_measure(A)) is not None and m.min() > 0:
         return m
     g = int(np.argmax(np.diff(A.indptr)))  # a state that is left in many ways is seldom far
-    goal = np.zeros(A.shape[0])
-    goal[g] = 1
-    inside, leak, _ = chain_kernels.restricted(A, goal == 0, goal)
-    y, out = np.ones(A.shape[0]), A[[g]].toarray()[0, goal == 0]
-    y[goal == 0] = TransientSystem(inside, leak).solve(out[:, None], transposed=True, tol=tol)[:, 0]
+    f = np.arange(A.shape[0]) != g
+    y, out = np.ones(A.shape[0]), A[[g]].toarray()[0, f]
+    system = TransientSystem(A, np.zeros(f.size), is_kept=f, preconditioner=preconditioner)
+    y[f] = system.solve(out[:, None], transposed=True, tol=tol)[:, 0]
     return y

@@ -14,15 +14,14 @@ of x is off by the factor t at most: |x - M^-1 b| <= M^-1 |b - M x| <= t M^-1 b.
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
+from structmask.backends import chain_kernels
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.graphs.elimination import (
@@ -31,22 +30,16 @@ from structmask.graphs.elimination import (
     complete_factor,
     dense_factor,
     forest_factor,
-    incomplete_factor,
 )
 from structmask.graphs.grounded import GroundedLaplacian
 from structmask.graphs.markov_classes import reversing_measure
-from structmask.linalg import krylov
+from structmask.graphs.transient_iterations import Asked, ways
 from structmask.linalg.convergence import ConvergenceWarning
 
 _DIRECT = 1500  # states up to which a factor is made whatever is asked
 _DENSE = 0.2, 1500  # share of entries from which, and states up to which, the factor is dense
 _COLUMNS = 3  # right-hand sides from which a factor pays
 _SMALLEST = 1e-100  # of a reversing measure: beyond, the symmetric form is not a form to compute in
-_ROUNDS = 30
-_TRIAL, _STEPS = 25, 1000  # steps with the diagonal as preconditioner at first, and of any way in all
-_RESTARTS = 4
-_STALLED = 0.9  # of a residual: what a round has to improve on
-_PROMISING = 1e-3  # residual after the first round with which to go on
 
 
 class TransientSystem:
@@ -54,18 +47,43 @@ class TransientSystem:
 
     From every state there is a way to one that leaks.
 
-    `measure` makes diag(measure) A symmetric, where that is known beforehand.
+    Parameters
+    ----------
+    A, leak
+        The walk.
+    measure : array (n,), optional
+        Makes diag(measure) A symmetric, where that is known beforehand.
+    is_kept : array (n,), optional
+        Mask of the states that the system is about: it leaves for all others too.
+    preconditioner : str
+        "auto", or a name in `transient_iterations`: then the system is iterated with it, whatever its structure.
     """
 
-    def __init__(self, A: Any, leak: Array, measure: Array | None = None) -> None:
-        self.A, self.leak = A, leak
-        if measure is not None:
-            self.measure = measure
+    def __init__(
+        self,
+        A: Any,
+        leak: Array,
+        measure: Array | None = None,
+        is_kept: Array | None = None,
+        preconditioner: str = "auto",
+    ) -> None:
+        self._whole, self._measure, self.preconditioner = (A, leak, is_kept), measure, preconditioner
+        self.size = int(leak.size if is_kept is None else np.count_nonzero(is_kept))
 
     @property
-    def size(self) -> int:
-        """Number of states."""
-        return int(self.leak.size)
+    def A(self) -> Any:
+        """Steps among the states of the system, csr_array (size, size)."""
+        return self._inside[0]
+
+    @property
+    def leak(self) -> Array:
+        """Rates (size,) of leaving them for good."""
+        return self._inside[1]
+
+    @cached_property
+    def _inside(self) -> tuple[Any, Array]:
+        A, leak, is_kept = self._whole
+        return (A, leak) if is_kept is None else chain_kernels.restricted(A, leak, is_kept)
 
     def method(self, columns: int = 1) -> str:
         """Name of the method for so many right-hand sides."""
@@ -84,12 +102,13 @@ class TransientSystem:
             return B.copy()
         if (factor := self.factor(B.shape[1])) is not None:
             return factor.solve(B, transposed=transposed)
-        weights = _weights(B)
-        if self.measure is None:
-            X = self._by_directed(B, weights, tol, transposed=transposed)
-        else:
-            X = self._by_gradients(B, weights, tol, transposed=transposed)
-        self._warn_if_missed(B, X, weights, tol, transposed=transposed)
+        asked, X, worst = Asked(B, _weights(B), tol, transposed), np.zeros_like(B), math.inf
+        for way in ways(self.preconditioner, is_reversible=self.measure is not None):
+            if (found := way(self, asked)) is not None:
+                X, worst = found
+            if worst <= tol:
+                break
+        self._warn_if_missed(X, asked)
         return np.where((B >= 0).all(axis=0), np.maximum(X, 0), X)
 
     def inverse_diagonal(self, tol: float = 1e-10) -> Array:
@@ -107,12 +126,14 @@ class TransientSystem:
     # --- factors ----------------------------------------------------------------------------------------------------
 
     def factor(self, columns: int) -> Factor | DenseFactor | None:
-        """An exact factor, where one is at hand or pays for so many right-hand sides."""
+        """An exact factor, where one is at hand or pays for so many right-hand sides and nothing else is asked for."""
+        if self.preconditioner != "auto" and self.size:
+            return None
         if self.size == 0 or get_backend() == "numpy" or self._is_dense:
             return self._dense if self._is_dense or self.size <= _DENSE[1] else None
-        if self._forest is not None or "_complete" in self.__dict__:
-            return self._forest or self._complete
-        return self._complete if self.size <= _DIRECT or columns >= _COLUMNS else None
+        if self._forest is not None or "complete" in self.__dict__:
+            return self._forest or self.complete
+        return self.complete if self.size <= _DIRECT or columns >= _COLUMNS else None
 
     @property
     def _is_dense(self) -> bool:
@@ -125,91 +146,30 @@ class TransientSystem:
 
     @cached_property
     def _forest(self) -> Factor | None:
-        return forest_factor(self.A, self.leak)
+        return forest_factor(*self._whole)
 
     @cached_property
-    def _complete(self) -> Factor | None:
+    def complete(self) -> Factor | None:
+        """The factor by minimum degree; None where it fills in."""
         return complete_factor(self.A, self.leak)
 
-    # --- iterations -------------------------------------------------------------------------------------------------
+    # --- the matrix -------------------------------------------------------------------------------------------------
 
     @cached_property
     def measure(self) -> Array | None:
         """Makes diag(measure) A symmetric; None where nothing does."""
+        if (m := self._measure) is not None:
+            return m if self._whole[-1] is None else m[self._whole[-1]]
         m = reversing_measure(self.A)
         return m if m is not None and m.min() > _SMALLEST else None
 
     @cached_property
-    def _laplacian(self) -> GroundedLaplacian:
+    def laplacian(self) -> GroundedLaplacian:
+        """diag(measure) times the matrix."""
         m: Any = self.measure
         C = self.A.copy()
         C.data *= np.repeat(m, np.diff(C.indptr))
         return GroundedLaplacian(C, m * self.leak)
-
-    def _by_gradients(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        """S x = m b with S = diag(m) M; for the transpose S z = b, x = m z."""
-        if get_backend() == "numpy":
-            return self._by_gmres(B, weights, tol, transposed=transposed)
-        m: Any = self.measure
-        m = m[:, None]
-        given, scaled = (B, weights) if transposed else (m * B, weights / m)
-        X, worst = self._laplacian.solve(given, scaled, tol)
-        if worst > tol and self._complete is not None:
-            return self._complete.solve(B, transposed=transposed)
-        return m * X if transposed else X
-
-    def _by_directed(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        """With the diagonal as preconditioner where that is quick; else by a factor, complete or incomplete."""
-        if get_backend() == "numpy":
-            return self._by_gmres(B, weights, tol, transposed=transposed)
-        n = self.size
-        nothing = np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0)
-        jacobi, X = (*nothing, self.diagonal), np.zeros_like(B)
-        size = self._stabilized(jacobi, B, X, weights, tol, _TRIAL, transposed=transposed)
-        if tol < size <= _PROMISING:
-            size = self._stabilized(jacobi, B, X, weights, tol, _STEPS, transposed=transposed)
-        if size <= tol:
-            return X
-        if self._complete is not None:
-            return self._complete.solve(B, transposed=transposed)
-        factor, X = incomplete_factor(self.A, self.leak), np.zeros((n, B.shape[1]))
-        lower, upper = (factor.upper, factor.lower) if transposed else (factor.lower, factor.upper)
-        parts = factor.indptr, factor.pattern, lower, upper, factor.pivots
-        o = factor.order
-        X[o] = self._ordered(parts, o, B[o], weights[o], tol, transposed=transposed)
-        return X
-
-    def _by_gmres(self, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        """The plain reference: GMRES, started anew until every row is right or nothing moves."""
-        d, A = self.diagonal[:, None], functools.partial(self._product, transposed=transposed)
-        scale, reach, R, X = krylov.norms(B), tol, B, np.zeros_like(B)
-        scale[scale == 0] = 1
-        for _ in range(_ROUNDS):
-            before = float(krylov.norms(R).max())
-            watch = krylov.Watch(None, _STEPS)
-            X = X + krylov.generalized_minimal_residuals(A, lambda Y: Y / d, R, scale, reach, watch)
-            R = B - A(X)
-            if (np.abs(R) * weights).max() <= tol or reach < tol / 100:
-                break
-            if float(krylov.norms(R).max()) > _STALLED * before:  # its own criterion, a norm, is met
-                reach /= 10
-        return X
-
-    def _stabilized(
-        self, factor: Any, B: Array, X: Array, weights: Array, tol: float, limit: int, *, transposed: bool
-    ) -> float:
-        """Improve the columns of X; the largest residual, row by row."""
-        return _columns_stabilized(self._matrix(transposed=transposed), factor, B, X, weights, tol, limit)
-
-    def _ordered(self, factor: Any, order: Array, B: Array, weights: Array, tol: float, *, transposed: bool) -> Array:
-        """The solution with everything in the order of a factor."""
-        matrix, X = self._matrix(transposed=transposed)[order][:, order], np.zeros_like(B)
-        _columns_stabilized(matrix, factor, B, X, weights, tol, _STEPS)
-        return X
-
-    def _matrix(self, *, transposed: bool) -> Any:
-        M = scipy.sparse.csr_array(scipy.sparse.diags_array(self.diagonal) - self.A)
-        return M.T.tocsr() if transposed else M
 
     @cached_property
     def diagonal(self) -> Array:
@@ -220,35 +180,21 @@ class TransientSystem:
     def _transposed(self) -> Any:
         return self.A.T.tocsr()
 
-    def _product(self, X: Array, *, transposed: bool) -> Array:
+    def product(self, X: Array, *, transposed: bool = False) -> Array:
+        """The matrix, or its transpose, times X (n, k)."""
         return self.diagonal[:, None] * X - (self._transposed if transposed else self.A) @ X
 
-    def _warn_if_missed(self, B: Array, X: Array, weights: Array, tol: float, *, transposed: bool) -> None:
-        worst = float((np.abs(B - self._product(X, transposed=transposed)) * weights).max())
-        floor = (
-            64 * np.finfo(float).eps * float((np.abs(X).max(axis=0) * self.diagonal.max() * weights.max(axis=0)).max())
-        )
+    def _warn_if_missed(self, X: Array, asked: Asked) -> None:
+        B, weights, tol, transposed = asked
+        worst = float((np.abs(B - self.product(X, transposed=transposed)) * weights).max())
+        largest = np.abs(X).max(axis=0) * self.diagonal.max() * weights.max(axis=0)
+        floor = 64 * np.finfo(float).eps * float(largest.max())
         if worst > 1.01 * tol + min(floor, math.sqrt(tol)):
             msg = (
                 f"the residual is {worst:.1e} of the right-hand side, above tol={tol:.1e}, for {self.size} states "
                 f"({self.method(B.shape[1])}): the chain is close to reducible; raise tol, or cut the rare steps"
             )
             warnings.warn(msg, ConvergenceWarning, stacklevel=5)
-
-
-def _columns_stabilized(matrix: Any, factor: Any, B: Array, X: Array, weights: Array, tol: float, limit: int) -> float:
-    from structmask.backends._numba.stabilized import stabilized
-
-    parts, worst = (matrix.indptr, matrix.indices, matrix.data), 0.0
-    for c in range(B.shape[1]):
-        b, x, weight = (np.ascontiguousarray(part[:, c]) for part in (B, X, weights))
-        for _ in range(_RESTARTS):  # the recurrence drifts: the true residual is where the next round starts
-            steps, _ = stabilized(parts, factor, b, x, weight, tol, limit)
-            if steps in (0, limit):
-                break
-        _, size = stabilized(parts, factor, b, x, weight, tol, 0)
-        X[:, c], worst = x, max(worst, size)
-    return worst
 
 
 def _weights(B: Array) -> Array:

@@ -32,9 +32,10 @@ from structmask.linalg.solve import solve
 
 
 class Accuracy(NamedTuple):
-    """What an iteration has to reach: no generator, unlike a plain number."""
+    """What an iteration has to reach, and with which preconditioner: no generators, unlike plain numbers."""
 
     tol: float
+    preconditioner: str = "auto"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,7 +54,8 @@ class Visits(StructuredMatrix):
     targets : tuple of int
         States at which the walk stops.
     accuracy : Accuracy
-        Residual of what is solved by iteration, relative to the largest entry of a column; eliminations are exact.
+        Residual of what is solved by iteration, relative to the largest entry of a column; eliminations are exact. And
+        a preconditioner, as for `MarkovChain`.
     transposed : bool
         Whether this is the transposed matrix.
 
@@ -193,7 +195,7 @@ class Visits(StructuredMatrix):
         A = off_diagonal(rows[:, f])
         A.data *= g
         A.sort_indices()
-        return TransientSystem(A, leak)
+        return TransientSystem(A, leak, preconditioner=self.accuracy.preconditioner)
 
     @cached_property
     def _general(self) -> Any:

@@ -18,13 +18,12 @@ def walk(n, rng, share=0.3):
 def test_restriction(n, backend):
     rng = np.random.default_rng(n)
     A, is_kept = walk(n, rng), rng.random(n) < 0.6
-    goal = np.where(is_kept, 0, rng.random(n))
+    leak = rng.random(n)
     with use_backend(backend):
-        inside, leak, into = restricted(A, is_kept, goal)
+        inside, away = restricted(A, leak, is_kept)
     dense = A.toarray()[is_kept]
     np.testing.assert_array_equal(inside.toarray(), dense[:, is_kept])
-    np.testing.assert_allclose(leak, dense[:, ~is_kept].sum(axis=1), rtol=1e-14)
-    np.testing.assert_allclose(into, dense @ goal, rtol=1e-14)
+    np.testing.assert_allclose(away, leak[is_kept] + dense[:, ~is_kept].sum(axis=1), rtol=1e-14)
     assert inside.has_sorted_indices
 
 
@@ -47,6 +46,17 @@ def test_forests_are_eliminated_without_fill(n, roots):
     for transposed in (False, True):
         X = factor.solve(np.eye(n), transposed=transposed)
         np.testing.assert_allclose(X, np.linalg.inv(M.T if transposed else M), rtol=1e-11)
+
+
+def test_forests_among_kept_states():
+    """States that are cut out may close cycles."""
+    n, rng = 40, np.random.default_rng(0)
+    A, leak, is_kept = forest(n, rng), rng.random(n), np.arange(n) % 7 > 0
+    A[0], A[:, 0] = 1, 1
+    np.fill_diagonal(A, 0)
+    factor = forest_factor(scipy.sparse.csr_array(A), leak, is_kept)
+    M = (np.diag(A.sum(axis=1) + leak) - A)[is_kept][:, is_kept]
+    np.testing.assert_allclose(factor.solve(np.eye(len(M))), np.linalg.inv(M), rtol=1e-11)
 
 
 def test_what_is_no_forest_is_left_to_others():

@@ -8,7 +8,7 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from structmask import LowRank, MarkovChain, explain, masked_attention, use_backend
+from structmask import LowRank, MarkovChain, MarkovProcess, explain, masked_attention, use_backend
 from structmask.graphs import transient
 from tests import naive
 from tests.cases import random_forest, real
@@ -291,11 +291,43 @@ def grid(side):
 def test_large_reversible_chains_are_iterated_to_a_certified_error():
     chain = MarkovChain.from_graph(grid(80))
     h = chain.hitting_times([0, 3000])
-    system = chain._passage([0, 3000])._certain_system[1]
+    system = chain._passage([0, 3000])._certain_system
     assert system.method(1) == "grounded"
     assert system.method(8) == "complete"
     exact = system.solve(np.ones((system.size, 8)))[:, 0]
     assert np.abs(h[chain._passage([0, 3000]).is_free] / exact - 1).max() < 1e-10
+
+
+@pytest.mark.parametrize("preconditioner", ["jacobi", "elimination", "amg"])
+@pytest.mark.parametrize("name", ["random", "reversible", "tree"])
+def test_preconditioners_by_name(name, preconditioner, monkeypatch):
+    """Whatever is named is what runs, and what comes out is the same."""
+    if preconditioner == "amg":
+        pytest.importorskip("pyamg")
+    for factor in ("complete_factor", "forest_factor", "dense_factor"):
+        monkeypatch.setattr(transient, factor, None)
+    P, tol = IRREDUCIBLE[name], 1e-12
+    chain = MarkovChain(P, preconditioner=preconditioner)
+    agree(chain.hitting_times([1, -1], tol=tol), naive.hitting_times(P, [1, N - 1]))
+    agree(chain.hitting_probabilities(0, avoid=1, tol=tol), naive.hitting_probabilities(P, [0], [1]))
+    agree(chain.stationary(tol=tol), naive.stationary_distribution(P))
+    H = [naive.hitting_times(P, [j]) for j in range(N)]
+    agree(chain.kemeny_constant(tol=tol), np.array(H)[:, 0] @ naive.stationary_distribution(P))
+    agree(chain.commute_times([[0, N - 1], [1, 0]], tol=tol), [H[0][-1] + H[-1][0], H[0][1] + H[1][0]])
+    M = chain.discounted_visits(0.9, tol=tol)
+    agree(M.to_dense(), naive.visits(P, 0.9))
+    agree(M.T.to_dense(), naive.visits(P, 0.9).T)
+
+
+def test_preconditioners_of_graphs_and_processes():
+    pytest.importorskip("pyamg")
+    W = grid(30)
+    want, hours = MarkovChain.from_graph(W).hitting_times(5), MarkovProcess(W).hitting_times(5)
+    for preconditioner in ("jacobi", "elimination", "amg"):
+        agree(MarkovChain.from_graph(W, preconditioner=preconditioner).hitting_times(5), want)
+        agree(MarkovProcess(W, preconditioner=preconditioner).hitting_times(5), hours)
+    with pytest.raises(ValueError, match="preconditioner must be one of 'auto', 'jacobi', 'elimination', 'amg'"):
+        MarkovChain.from_graph(W, preconditioner="ilu")
 
 
 def test_large_directed_chains_are_iterated(monkeypatch):

@@ -7,19 +7,19 @@ from numba import njit
 
 
 def restricted(
-    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, is_kept: np.ndarray, goal: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """CSR arrays of the steps among the kept states, and their rates to all others and into the goal (n,) there."""
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, leak: np.ndarray, is_kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """CSR arrays of the steps among the kept states, and what leaves them: `leak` (n,) and their rates elsewhere."""
     count, place = int(np.count_nonzero(is_kept)), np.empty(is_kept.size, np.int32)
     ends, columns, values = np.empty(count + 1, indptr.dtype), np.empty_like(indices), np.empty_like(data)
-    leak, into = np.empty(count), np.empty(count)
-    used = _restrict(indptr, indices, data, is_kept, goal, place, (ends, columns, values, leak, into))
-    return ends, columns[:used], values[:used], leak, into
+    away = np.empty(count)
+    used = _restrict(indptr, indices, data, leak, is_kept, place, (ends, columns, values, away))
+    return ends, columns[:used], values[:used], away
 
 
 @njit(nogil=True, cache=True)
-def _restrict(indptr, indices, data, is_kept, goal, place, found):
-    ends, columns, values, leak, into = found
+def _restrict(indptr, indices, data, leak, is_kept, place, found):
+    ends, columns, values, away = found
     count, used, row = 0, 0, 0
     for i in range(is_kept.size):
         place[i] = count if is_kept[i] else -1
@@ -28,16 +28,15 @@ def _restrict(indptr, indices, data, is_kept, goal, place, found):
     for i in range(is_kept.size):
         if not is_kept[i]:
             continue
-        away = hit = 0.0
+        out = leak[i]
         for e in range(indptr[i], indptr[i + 1]):
             j = indices[e]
             if place[j] >= 0:
                 columns[used], values[used] = place[j], data[e]
                 used += 1
             else:
-                away += data[e]
-                hit += data[e] * goal[j]
-        leak[row], into[row] = away, hit
+                out += data[e]
+        away[row] = out
         row += 1
         ends[row] = used
     return used
