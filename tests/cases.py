@@ -29,6 +29,7 @@ from structmask import (
     Toeplitz,
     as_forest,
     diffusion_kernel,
+    graph_random_features,
     kron,
     kronecker_sum,
     matrix_function,
@@ -754,3 +755,20 @@ case(
     portable=False,
     waits=True,
 )
+
+
+def sampled_in(a, kernel):
+    """A kernel with its modulations in the library and precision under test."""
+    return kernel.with_parameters({name: a(f) for name, f in kernel.parameters.items() if name != "alpha"})
+
+
+# Walks of a seed are what they are: their features are tested against loops in tests/graphs.
+SAMPLED = {
+    "walks-cosine": lambda W: random_walk_kernel(W, 3, walks=4, discount=0.5, alpha=0.75, rng=5),
+    "walks-series": lambda W: graph_random_features(W, [1.0, 0.5, 0.0625], walks=4, stop=0.25, rng=5),
+    "walks-odd": lambda W: graph_random_features(W, [0.0, -1.0, 0.5], walks=3, stop=0.25, rng=5),
+}
+for name, sampled in SAMPLED.items():
+    W = naive.sparse(*random_chain(9))
+    F, G = (factor.toarray() for factor in (sampled(W).left, sampled(W).right))
+    case(name, lambda a, sampled=sampled, W=W: sampled_in(a, sampled(W)), F @ G.T, portable=False)

@@ -52,7 +52,23 @@ MASKS = {
     "hadamard": lambda L: Toeplitz(line(L)) * LowRank(np.ones((L, 1), np.float32), np.ones((L, 1), np.float32)),
 }
 
+def ring(n):
+    chords = [np.ones(n - s, np.float32) for s in (1, n // 7)]
+    return scipy.sparse.diags_array(2 * chords, offsets=[1, n // 7, -1, -(n // 7)], shape=(n, n)).tocsr()
+
+def walks(n, count):
+    graph, X = ring(n), np.ones((n, 2), np.float32)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    kernel = random_walk_kernel(graph, 4, walks=count, rng=0)
+    if count:
+        kernel.pullback(X, X)
+    kernel @ X
+    return resident("VmHWM") - before
+
 def peak(mask, method, L, m, e, backward=False):
+    if mask == "walks":
+        return walks(L, m)
     F, G = np.ones((2, L, m), np.float32)
     V = np.ones((L, e), np.float32)
     M = MASKS[mask](L)
@@ -148,3 +164,10 @@ def test_memory_grows_with_the_length_only(mask, method, L):
     short, long = peaks(case(mask, method, L=L, m=16, e=16), case(mask, method, L=4 * L, m=16, e=16))
     assert long < 5 * short
     assert long < 4 * 4 * L * 16 * 16  # an array L x m x e
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(None, 60), (4, 400)])
+def test_walks_take_memory_in_proportion_to_the_nodes(count, numbers):
+    short, long = peaks(*(case("walks", "", L=n, m=count) for n in (20_000, 80_000)))
+    assert 8 * 80_000 < long < 5 * short
+    assert long < 8 * numbers * 80_000

@@ -7,6 +7,7 @@ in integers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -148,18 +149,55 @@ def _spread(w: tuple[Array, ...], group: Array, plan: Plan) -> tuple[Array, ...]
     return ((high + turn) & _LOW, *low)
 
 
-def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> tuple[Array, Array, Array]:
-    """CSR arrays of F (n, n): means over the walks from i of sum_l modulation_l load_l at the l-th node.
+def _loads(nodes: Array, gain: Array) -> Array:
+    """What walks carry: one at first, multiplied by gain (n,) of every node that is left; always one without (0,)."""
+    loads = np.ones(nodes.shape)
+    if gain.size:
+        np.cumprod(gain[nodes[:, :-1]], axis=1, out=loads[:, 1:])
+    return loads
 
-    The load starts at one and is multiplied by gain (n,) of every node that is left; it stays one without gains (0,).
+
+class Loads(NamedTuple):
+    """Features F of walks as a linear function of the modulation: entry e of F is the mean sum_l D_el f_l / walks.
+
+    `indptr` and `indices` are the pattern of F (n, n); `first`, `steps` and `loads` are D (entries of F, steps) in CSR.
     """
+
+    indptr: Array
+    indices: Array
+    first: Array
+    steps: Array
+    loads: Array
+
+
+def walk_loads(steps: Steps, gain: Array, plan: Plan, walk: Callable[..., Array] = random_walks) -> Loads:
+    """The sum of loads, over the walks from i, at their l-th node where that is v."""
+    n, step = steps.n, max(1, _BLOCK // (plan.walks * plan.length))
+    rows, entries, places, loads = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], [], []
+    for a, b in blocks(n, step):
+        nodes = walk(steps, np.arange(a, b), plan, a * plan.walks)
+        load = _loads(nodes, gain)
+        source = np.repeat(np.arange(b - a), plan.walks)[:, None]
+        keys = ((source * n + nodes) * plan.length + np.arange(plan.length))[nodes >= 0]
+        found, inverse = np.unique(keys, return_inverse=True)
+        loads.append(np.bincount(inverse, weights=load[nodes >= 0], minlength=found.size))
+        entry, counts = np.unique(found // plan.length, return_counts=True)
+        entries.append(counts)
+        rows.append(np.bincount(entry // n, minlength=b - a))
+        places.append(((entry % n).astype(np.int32), (found % plan.length).astype(np.int32)))
+    none = np.zeros(0, np.int32)
+    indices, at = (np.concatenate([none, *(part[k] for part in places)]) for k in (0, 1))
+    ends = (np.cumsum(np.concatenate(counts)) for counts in (rows, entries))
+    return Loads(next(ends), indices, next(ends), at, np.concatenate([np.zeros(0), *loads]))
+
+
+def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> tuple[Array, Array, Array]:
+    """CSR arrays of F (n, n): means over the walks from i of sum_l modulation_l load_l at the l-th node."""
     n, step = steps.n, max(1, _BLOCK // (plan.walks * plan.length))
     counts, indices, values = [np.zeros(1, np.int64)], [], []
     for a, b in blocks(n, step):
         nodes = random_walks(steps, np.arange(a, b), plan, a * plan.walks)
-        loads = np.ones(nodes.shape)
-        if gain.size:
-            np.cumprod(gain[nodes[:, :-1]], axis=1, out=loads[:, 1:])
+        loads = _loads(nodes, gain)
         shape = (b - a, plan.walks, plan.length)
         node, load = (np.swapaxes(x.reshape(shape), 1, 2) for x in (nodes, loads * modulation))
         keys = (np.arange(b - a)[:, None, None] * n + node)[node >= 0]

@@ -138,6 +138,15 @@ def device_of(target: str) -> int:
     return int(namespace_called("cupy").cuda.runtime.getDevice()) if target == "cupy" else 0
 
 
+def csr(data: Array, indices: Array, indptr: Array, shape: tuple[int, int]) -> Array:
+    """A sparse matrix made of arrays, in their home."""
+    if home(data) == "cupy":
+        import cupyx.scipy.sparse
+
+        return cupyx.scipy.sparse.csr_matrix((data, indices, indptr), shape=shape)
+    return scipy.sparse.csr_array((data, indices, indptr), shape=shape)
+
+
 def _to_cupy(x: Array) -> Array:
     import cupy
 

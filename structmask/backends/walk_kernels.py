@@ -5,12 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from structmask.backends import _standard_walks as standard
-from structmask.backends._standard_walks import WORD, Plan, Steps
+from structmask.backends._standard_walks import WORD, Loads, Plan, Steps
 from structmask.backends.arrays import Array, cast, home
 from structmask.backends.config import get_backend
 from structmask.backends.kernels import numba_runs
 
-__all__ = ["WORD", "Plan", "Steps", "power_gram", "power_gram_pullback", "random_walks", "steps", "walk_features"]
+__all__ = [
+    "WORD",
+    "Loads",
+    "Plan",
+    "Steps",
+    "power_gram",
+    "power_gram_pullback",
+    "random_walks",
+    "steps",
+    "walk_features",
+    "walk_loads",
+]
 
 
 def steps(W: Array) -> Steps:
@@ -59,6 +70,12 @@ def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> t
     from structmask.backends._numba.walks import walk_features as walk
 
     return walk(steps, gain, modulation, plan)
+
+
+def walk_loads(steps: Steps, gain: Array, plan: Plan) -> Loads:
+    """Features of walks as a linear function of the modulation, in double precision; O(visits log visits)."""
+    gain = np.asarray(gain, dtype=np.float64)
+    return standard.walk_loads(steps, gain, plan, random_walks)
 
 
 def power_gram(P: Array, rows: range, length: int) -> Array:

@@ -13,8 +13,9 @@ from structmask.graphs.hop_mask import hop_mask
 from structmask.graphs.laplacian import laplacian, spectral_bound
 from structmask.graphs.markov import MarkovChain
 from structmask.graphs.markov_process import MarkovProcess
-from structmask.graphs.random_features import graph_random_features, modulation
+from structmask.graphs.random_features import graph_random_features, modulation, modulation_pullback
 from structmask.graphs.random_walk import RandomWalkKernel, random_walk_kernel
+from structmask.graphs.sampled_kernel import SampledKernel
 from structmask.graphs.spectral_filter import SpectralFilter, spectral_filter
 from structmask.graphs.tree import Forest
 from structmask.graphs.tree_building import NotATreeError, as_forest
@@ -31,6 +32,7 @@ __all__ = [
     "MarkovProcess",
     "NotATreeError",
     "RandomWalkKernel",
+    "SampledKernel",
     "SpectralFilter",
     "TreeDecay",
     "TreeFunction",
@@ -49,6 +51,7 @@ __all__ = [
     "hypercube_diffusion",
     "laplacian",
     "modulation",
+    "modulation_pullback",
     "random_lengths",
     "random_walk_kernel",
     "regular_tree_diffusion",

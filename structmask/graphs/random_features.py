@@ -20,9 +20,9 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.walk_kernels import WORD
 from structmask.graphs.adjacency import is_symmetric
+from structmask.graphs.sampled_kernel import SampledKernel
 from structmask.graphs.walk_series import WalkSeries
-from structmask.graphs.walks import check_count, check_stop, in_precision, sampled_features, walk_plan, walkable
-from structmask.linalg.low_rank import LowRank
+from structmask.graphs.walks import Walks, check_count, check_stop, walk_plan, walkable
 
 _NEGLIGIBLE, _ACCURATE = (factor * arrays.unit_roundoff("float64") for factor in (64, 1 << 16))
 _LONGEST, _LARGEST = 1 << 14, 1e100  # of a root: terms, and the largest beside the first
@@ -39,7 +39,7 @@ def graph_random_features(
     ensembles: int = 2,
     repelling: bool = False,
     rng: Any = None,
-) -> LowRank:
+) -> SampledKernel:
     """Unbiased low-rank estimate of sum_l a_l W^l from random walks.
 
     Parameters
@@ -63,8 +63,8 @@ def graph_random_features(
 
     Returns
     -------
-    LowRank (n, n)
-        With sparse factors; standard deviations fall as walks^-1/2.
+    SampledKernel (n, n)
+        A LowRank with sparse factors; its parameters are the modulations. Standard deviations fall as walks^-1/2.
 
     Raises
     ------
@@ -106,11 +106,12 @@ def graph_random_features(
         raise ValueError(msg)
     plan = walk_plan(f.size, walks, stop, generator, repelling=repelling)
     survival = 1 - plan.stop / WORD  # of the grid on which words decide
-    left = _features(W, f, survival, plan)
+    walked = _walks(W, survival, plan)
     if ensembles == 1:
-        return LowRank(left, left)
+        return SampledKernel((walked, walked), f.astype(W.dtype))
     backwards = W if symmetric else scipy.sparse.csr_array(W.T)
-    return LowRank(left, _features(backwards, g, survival, plan._replace(draw=1, length=g.size)))
+    second = _walks(backwards, survival, plan._replace(draw=1, length=g.size))
+    return SampledKernel((walked, second), f.astype(W.dtype), None if g is f else g.astype(W.dtype))
 
 
 def _factors(coefficients: Array | WalkSeries, W: Any) -> tuple[Array, Array]:
@@ -178,6 +179,46 @@ def modulation(coefficients: Array, radius: float = 1.0, /) -> Array:
     return f
 
 
+def modulation_pullback(coefficients: Array, gradient: Array, radius: float = 1.0, /) -> Array:
+    """The gradient for a, from one for the f = modulation(a, radius) of it.
+
+    From da = 2 f * df, with r the reciprocal series of 2 f:  d_a[k] = sum_{l >= k} r_{l - k} d_f[l].
+
+    Parameters
+    ----------
+    coefficients : array (T,)
+        a, as in `modulation`.
+    gradient : array (S,)
+        For f, as `SampledKernel` gives it.
+    radius : float
+        As in `modulation`.
+
+    Returns
+    -------
+    array (T,)
+
+    Raises
+    ------
+    ValueError
+        As `modulation`, or if the gradient is not of the shape of f.
+
+    Examples
+    --------
+    >>> from structmask.graphs import modulation_pullback
+    >>> modulation_pullback([4.0, 0.0], [1.0])  # of sqrt(4)
+    array([0.25, 0.  ])
+    """
+    f, d_f, T = modulation(coefficients, radius), np.asarray(gradient, dtype=np.float64), np.asarray(coefficients).size
+    if d_f.shape != f.shape:
+        msg = f"the gradient for a modulation of {f.size} terms needs shape {f.shape}, got {d_f.shape}"
+        raise ValueError(msg)
+    r = np.zeros(max(f.size, T))
+    r[0] = 1 / (2 * f[0])
+    for step in range(1, f.size):
+        r[step] = -(f[1 : step + 1] @ r[step - 1 :: -1][:step]) / f[0]
+    return np.array([d_f[k:] @ r[: max(0, f.size - k)] for k in range(T)])
+
+
 def _root(b: Array) -> Array | None:
     """A series g with g * g = b, where b_0 = 1; None if it does not end, up to rounding.
 
@@ -208,6 +249,5 @@ def spectral_radius_bound(W: Any) -> float:
     return bound
 
 
-def _features(W: Any, f: Array, survival: float, plan: Any) -> Any:
-    degrees = np.asarray(W.sum(axis=1, dtype=np.float64))
-    return in_precision(sampled_features(W, degrees / survival, f, plan), W)
+def _walks(W: Any, survival: float, plan: Any) -> Walks:
+    return Walks(W, np.asarray(W.sum(axis=1, dtype=np.float64)) / survival, plan)

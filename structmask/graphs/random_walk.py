@@ -21,20 +21,12 @@ import numpy as np
 
 from structmask.backends import arrays, walk_kernels
 from structmask.backends.arrays import Array
-from structmask.graphs.walks import (
-    check_count,
-    check_stop,
-    in_precision,
-    sampled_features,
-    transition,
-    walk_plan,
-    walkable,
-)
+from structmask.graphs.sampled_kernel import SampledKernel
+from structmask.graphs.walks import Walks, check_count, check_stop, transition, walk_plan, walkable
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.generators import Gradients, added, unbroadcast
-from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Work
 from structmask.linalg.power_series import PowerSeries
 
@@ -213,7 +205,8 @@ def random_walk_kernel(
     -------
     StructuredMatrix (n, n)
         Exact: a product costs 2 (length - 1) sparse products; its parameters are the entries of P, the coefficients
-        and alpha. Sampled: a LowRank with sparse factors of at most walks (length - 1) + 1 entries a row.
+        and alpha. Sampled: a LowRank with sparse factors of at most walks (length - 1) + 1 entries a row; its
+        parameters are the weights of the steps (`modulation`, discount^l at first) and alpha.
 
     Raises
     ------
@@ -273,12 +266,9 @@ def _kernel(graph: Any, options: _Options, rng: np.random.Generator) -> Structur
         c = ((options.discount * (1 - options.stop)) ** powers).astype(W.dtype)
         return RandomWalkKernel(PowerSeries(Sparse(transition(W)), c), float(options.alpha))
     plan = walk_plan(options.length, options.walks, options.stop, rng, repelling=options.repelling)
-    F = sampled_features(W, np.ones(0), float(options.discount) ** powers, plan)
-    if options.alpha:
-        squares = np.add.reduceat(F.data**2, F.indptr[:-1]) if F.nnz else np.ones(0)  # no row is empty
-        F.data *= np.repeat(squares ** (-options.alpha / 2), np.diff(F.indptr))
-    F = in_precision(F, W)
-    return LowRank(F, F)
+    sampled = Walks(W, np.ones(0), plan)
+    modulation = (float(options.discount) ** powers).astype(W.dtype)
+    return SampledKernel((sampled, sampled), modulation, alpha=float(options.alpha))
 
 
 def _is_batch(graph: Any) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from structmask.backends import walk_kernels
+from structmask.backends import arrays, kernels, walk_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import as_adjacency
 
@@ -41,17 +42,66 @@ def walk_plan(
     return walk_kernels.Plan(length, walks, threshold, key, draw, bool(repelling))
 
 
-def sampled_features(W: Any, gain: Array, modulation: Array, plan: walk_kernels.Plan) -> Any:
-    """F (n, n) as csr_array in double precision: means over walks of modulation_l times the load, by visited node."""
-    indptr, indices, data = walk_kernels.walk_features(walk_kernels.steps(W), gain, modulation, plan)
-    F = scipy.sparse.csr_array((data, indices, indptr), shape=W.shape)
-    F.has_canonical_format = True  # rows are sorted and without duplicates
-    return F
+class Walks:
+    """Walks from every node of a graph, the same whenever they are drawn: what they leave behind for any modulation."""
 
+    def __init__(self, W: Any, gain: Array, plan: walk_kernels.Plan) -> None:
+        self.W, self.gain, self.plan = W, gain, plan
 
-def in_precision(F: Any, W: Any) -> Any:
-    """Sampled features in the precision of the weights."""
-    return F if F.dtype == W.dtype else F.astype(W.dtype)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"W": self.W, "gain": self.gain, "plan": self.plan}
+
+    def features(self, f: Array) -> Array:
+        """F (n, n) in double precision, where the modulation f lives: drawn, or from D once that is known."""
+        home = arrays.home(f)
+        if "loads" in self.__dict__ or arrays.is_complex(f):
+            return self.with_entries(self.weighted(f))
+        f_host = arrays.cast_precision(arrays.to_numpy(f), "float64")
+        indptr, indices, data = walk_kernels.walk_features(self.steps, self.gain, f_host, self.plan)
+        self.__dict__["pattern"] = indices, indptr
+        return self.with_entries(arrays.move(data, home))
+
+    def with_entries(self, data: Array) -> Array:
+        """A matrix with the pattern of F, where its entries live."""
+        indices, indptr = arrays.placed(self, "pattern", arrays.home(data))
+        F = arrays.csr(data, indices, indptr, self.W.shape)
+        F.has_canonical_format = True  # rows are sorted and without duplicates
+        return F
+
+    def weighted(self, f: Array) -> Array:
+        """D f, the entries of F."""
+        return _product(arrays.placed(self, "loads", arrays.home(f)), f)
+
+    def collected(self, d: Array) -> Array:
+        """D^T d for gradients d of the entries of F."""
+        return _product(arrays.placed(self, "adjoint_loads", arrays.home(d)), d)
+
+    def rows(self, like: Array) -> Array:
+        """The row of every entry of F, in the home of an array."""
+        rows: Array = arrays.placed(self, "_rows", arrays.home(like))
+        return rows
+
+    @cached_property
+    def steps(self) -> walk_kernels.Steps:
+        """Where walks go next."""
+        return walk_kernels.steps(self.W)
+
+    @cached_property
+    def loads(self) -> Any:
+        """D as csr_array (entries of F, steps), on the host; the walks are drawn once more for it."""
+        found = walk_kernels.walk_loads(self.steps, self.gain, self.plan)
+        self.__dict__["pattern"] = found.indices, found.indptr
+        shape = (found.indices.size, self.plan.length)
+        return scipy.sparse.csr_array((found.loads / self.plan.walks, found.steps, found.first), shape=shape)
+
+    @cached_property
+    def adjoint_loads(self) -> Any:
+        """D^T."""
+        return self.loads.T.tocsr()
+
+    @cached_property
+    def _rows(self) -> Array:
+        return np.repeat(np.arange(self.W.shape[0]), np.diff(self.__dict__["pattern"][1]))
 
 
 def check_count(value: Any, name: str, what: str) -> int:
@@ -68,3 +118,10 @@ def check_stop(stop: Any) -> None:
     if not 0 <= stop < 1:
         msg = f"stop is the probability to end before each step and must be in [0, 1), got {stop!r}"
         raise ValueError(msg)
+
+
+def _product(A: Any, x: Array) -> Array:
+    """A x for a real sparse A in double precision and a vector of any kind."""
+    x = arrays.cast_precision(x, "float64")
+    values = arrays.cast(A.data, "complex128") if arrays.is_complex(x) else A.data
+    return kernels.csr_product(A, values, x[:, None])[:, 0]

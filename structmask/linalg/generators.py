@@ -1,7 +1,8 @@
 """What every structured matrix is made of: a frozen dataclass whose fields generate it.
 
-Fields that hold numbers (arrays, sparse matrices, Python floats, matrices again) are its *generators*. They can be
-read, replaced, cast, moved and conjugated alike, whatever the structure; everything else in a field is an option.
+Fields that hold numbers (arrays, sparse matrices, Python floats, matrices again), and are not computed from others,
+are its *generators*. They can be read, replaced, cast, moved and conjugated alike, whatever the structure; everything
+else in a field is an option.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ class Generated:
         return np.dtype(arrays.dtype_of(width, complex_=any(map(arrays.is_complex, leaves))))
 
     def _generators(self) -> Iterator[tuple[str, Any]]:
-        """Fields that hold numbers: arrays, Python floats, matrices, tuples of matrices."""
+        """Fields that hold numbers, if they are given: arrays, Python floats, matrices, tuples of matrices."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if not field.init:  # computed from the others
+                continue
             if _is_leaf(value) or isinstance(value, Generated) or _is_matrices(value):
                 yield field.name, value
 

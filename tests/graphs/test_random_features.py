@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from structmask import Sparse, graph_random_features, laplacian, use_backend
-from structmask.graphs import modulation, walk_series
+from structmask.graphs import modulation, modulation_pullback, walk_series
 from structmask.graphs.random_features import spectral_radius_bound
 from structmask.linalg import PowerSeries
 from tests import naive
@@ -203,3 +203,59 @@ def test_arguments_that_are_refused(options, sentence):
     options = {"graph": GRAPHS["star"], "walks": 2, "stop": 0.5, **options}
     with pytest.raises(ValueError, match=sentence):
         graph_random_features(options.pop("graph"), [1.0, 0.5], **options)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def naive_loads(mask, side):
+    """D of the walks of a kernel by one sampling a step, each with a modulation that sees this step only."""
+    walks = mask.walks[side]
+    fresh = type(walks)(walks.W, walks.gain, walks.plan)
+    return np.stack([fresh.features(row).toarray() for row in np.eye(walks.plan.length)], axis=-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"ensembles": 1}, {"repelling": True}], ids=["two", "one", "repelling"])
+def test_features_are_linear_in_the_modulation(options):
+    mask = graph_random_features(GRAPHS["karate"], walk_series.heat(1.5), walks=6, stop=0.3, rng=3, **options)
+    f = np.random.default_rng(0).standard_normal(mask.modulation.size)
+    F, G = (naive_loads(mask, side) @ f for side in (0, 1))
+    changed = mask.with_parameters(modulation=f)
+    np.testing.assert_allclose(changed.to_dense(), F @ G.T, rtol=1e-12, atol=1e-12)
+    assert mask.walks[0].loads.nnz >= mask.left.nnz
+    again = mask.with_parameters(modulation=f)  # now from the loads, which are known
+    np.testing.assert_allclose(again.to_dense(), F @ G.T, rtol=1e-12, atol=1e-12)
+
+
+def test_both_modulations_of_an_odd_series_have_gradients(rng):
+    mask = graph_random_features(GRAPHS["weights"], [0.0, -1.0, 0.5], walks=5, stop=0.2, rng=1)
+    G, X = rng.standard_normal((2, 7, 3))
+    gradients = mask.pullback(G, X)
+    assert set(gradients) == {"modulation", "other"}
+    for name, gradient in gradients.items():
+        f = mask.parameters[name]
+        for step, unit in enumerate(np.eye(f.size)):
+            low, high = (np.sum(G * (mask.with_parameters({name: f + h * unit}) @ X)) for h in (-1e-6, 1e-6))
+            np.testing.assert_allclose(gradient[step], (high - low) / 2e-6, rtol=1e-6, atol=1e-7)
+
+
+def test_wrong_modulation_is_refused():
+    mask = graph_random_features(RING, [1.0, 0.5], walks=2, stop=0.5, rng=0)
+    with pytest.raises(ValueError, match=r"walks have \d+ steps, so modulation has shape"):
+        mask.with_parameters(modulation=np.ones(99))
+
+
+@pytest.mark.parametrize(("a", "radius"), [([1.0, 0.5, 0.125], 0.9), ([2.0, 1.0], 0.7), ([4.0], 1.0)])
+def test_gradients_of_the_series_go_through_its_root(a, radius, rng):
+    d_f = rng.standard_normal(modulation(a, radius).size)
+    gradient = modulation_pullback(a, d_f, radius)
+    for step, unit in enumerate(np.eye(len(a))):
+        ends = [modulation(np.array(a) + h * unit, radius) for h in (-1e-6, 1e-6)]
+        size = min(d_f.size, *(end.size for end in ends))
+        low, high = (end[:size] @ d_f[:size] for end in ends)
+        np.testing.assert_allclose(gradient[step], (high - low) / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+def test_gradient_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"a modulation of 2 terms needs shape \(2,\), got \(3,\)"):
+        modulation_pullback([1.0, 2.0, 1.0], np.ones(3))
