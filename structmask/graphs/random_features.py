@@ -169,7 +169,7 @@ def modulation(coefficients: Array, radius: float = 1.0, /) -> Array:
     powers = (radius or 1.0) ** np.arange(a.size)
     b = a * powers / a[0]  # of the series in W / radius
     g = _root(b)
-    if g is None or not np.abs(np.convolve(g, g)[: a.size] - b).max(initial=0) <= _ACCURATE * np.abs(b).sum():
+    if g is None or not np.abs(_square(g, b.size) - b).max(initial=0) <= _ACCURATE * np.abs(b).sum():
         msg = (
             f"the square root of this series does not converge, or loses its digits, for W of norm {radius:.3g}; "
             "divide the adjacency matrix by more, or give the root yourself: WalkSeries(coefficients, modulation)"
@@ -217,6 +217,12 @@ def modulation_pullback(coefficients: Array, gradient: Array, radius: float = 1.
     for step in range(1, f.size):
         r[step] = -(f[1 : step + 1] @ r[step - 1 :: -1][:step]) / f[0]
     return np.array([d_f[k:] @ r[: max(0, f.size - k)] for k in range(T)])
+
+
+def _square(g: Array, size: int) -> Array:
+    """The first coefficients of g * g."""
+    square = np.convolve(g, g)[:size]
+    return np.pad(square, (0, size - square.size))
 
 
 def _root(b: Array) -> Array | None:
