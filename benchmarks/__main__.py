@@ -22,6 +22,7 @@ NAMES = (
     "structures",
     "elementary",
     "gradients",
+    "training",
     "roofline",
     "memory",
     "trees",
