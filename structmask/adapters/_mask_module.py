@@ -15,11 +15,10 @@ from structmask.linalg.base import StructuredMatrix
 
 
 class MaskModule(torch.nn.Module):
-    """A mask whose generators are tensors; `as_module` makes one, and so does every parametrisation of a mask.
+    """A mask whose generators are tensors; `as_module` makes one, and every parametrisation of a mask is one.
 
-    Its parameters are the mask's generators, named as in the mask's `parameters` with dots between the levels. They
-    train, move between dtypes, save and load like any module's, and `torch.nn.utils.parametrize` constrains them. A
-    subclass that keeps other parameters says in `generators` what the mask's are in terms of them.
+    A subclass keeps parameters of its own and says in `generators` what the mask's are in terms of them. They train,
+    move between dtypes, save and load like any module's.
 
     Parameters
     ----------
@@ -36,15 +35,10 @@ class MaskModule(torch.nn.Module):
             )
             raise TypeError(msg)
         self.structure = structure
-        self._own()
-
-    def _own(self) -> None:
-        """Register the parameters: here copies of the generators."""
-        register(self, self.structure.parameters)
 
     def generators(self) -> dict[str, Tensor]:
-        """Tensors for the generators of the structure, by dotted name."""
-        return {name: attrgetter(name)(self) for name in flat(self.structure.parameters)}
+        """Give the tensors for generators of the structure, by dotted name."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of the mask and x (..., n, k) or (n,)."""
@@ -82,8 +76,21 @@ class MaskModule(torch.nn.Module):
         return repr(self.structure)
 
 
+class OwnGenerators(MaskModule):
+    """A mask whose parameters are its generators, named as in its `parameters` with dots between the levels."""
+
+    def __init__(self, structure: StructuredMatrix) -> None:
+        super().__init__(structure)
+        register(self, structure.parameters)
+
+    def generators(self) -> dict[str, Tensor]:
+        return {name: attrgetter(name)(self) for name in flat(self.structure.parameters)}
+
+
 def as_module(mask: StructuredMatrix, /) -> MaskModule:
-    """A mask as a torch module whose parameters are copies of the mask's generators.
+    """A mask as a torch module whose parameters are copies of the mask's generators, named as in its `parameters`.
+
+    `torch.nn.utils.parametrize` constrains them.
 
     Examples
     --------
@@ -96,4 +103,4 @@ def as_module(mask: StructuredMatrix, /) -> MaskModule:
     >>> module.attention(*torch.ones(3, 4, 2)).shape
     torch.Size([4, 2])
     """
-    return MaskModule(mask)
+    return OwnGenerators(mask)

@@ -27,7 +27,7 @@ def softmax_attention(
     key_padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Rows of A = M * exp(q k^T / sqrt(d)), normalised to sum one, times v: the attention of GKAT.
+    """The rows of A = M * exp(q k^T / sqrt(d)), normalised to sum one, times v: the attention of GKAT.
 
     For a positive mask it is softmax(q k^T / sqrt(d) + log M) v, attention with the bias log M; zeros of M leave keys
     out, and rows without mass are zero. Linear attention under the same mask approximates it by its features.

@@ -2,7 +2,7 @@
 
 A mask is a StructuredMatrix as everywhere. What is to be learned of it is given beside it as tensors, named as in its
 `parameters`: ``parameters={"offsets": offsets}``, nested for composite masks (or flat, joined by dots). `as_module`
-holds them as the parameters of a torch module; `RelativePositions`, `LearnedDecay` and the like hold fewer, or others,
+holds them as the parameters of a torch module; `RelativePositionMask`, `DecayMask` and the like hold fewer, or others,
 of which the mask's are functions. `MaskedLinearAttention` is a layer of several heads under any of these.
 
 Tensors share their memory with the computation: nothing is copied. First derivatives only; asking for more raises.
@@ -11,13 +11,22 @@ graph at these functions and calls them as they are.
 """
 
 from structmask.adapters._attention_module import MaskedLinearAttention
+from structmask.adapters._learnable import DecayMask, DistanceMask, RelativePositionMask
+from structmask.adapters._learnable_graphs import DiffusionMask, FilterMask, TreeDecayMask, TreeDistanceMask
 from structmask.adapters._mask_module import MaskModule, as_module
 from structmask.adapters._operations import masked_attention, matmul, solve
 from structmask.adapters._softmax import softmax_attention
 
 __all__ = [
+    "DecayMask",
+    "DiffusionMask",
+    "DistanceMask",
+    "FilterMask",
     "MaskModule",
     "MaskedLinearAttention",
+    "RelativePositionMask",
+    "TreeDecayMask",
+    "TreeDistanceMask",
     "as_module",
     "masked_attention",
     "matmul",
