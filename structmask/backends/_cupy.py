@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends import _standard_walks as standard
 from structmask.backends._standard_walks import Plan, Steps
-from structmask.backends.arrays import Array, device_of, is_complex, namespace_called, precision
+from structmask.backends.arrays import Array, csr, device_of, is_complex, namespace_called, precision
 
 _REAL = {"float32": "float", "float64": "double"}
 _THREADS = 256
@@ -95,6 +96,21 @@ def random_walks(steps: Steps, starts: Array, plan: Plan, first: int) -> Array:
         arguments = (*steps, starts, paths, np.int64(count), *options)
         kernel("walk_apart")((-(-count // _THREADS),), (_THREADS,), arguments)
     return paths
+
+
+def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> tuple[Array, Array, Array]:
+    """CSR arrays of the features of walks, everything on the device; the host waits for the number of entries."""
+    cupy = namespace_called("cupy")
+    gain, modulation = cupy.asarray(gain), cupy.asarray(modulation)
+    return standard.walk_features(steps, gain, modulation, plan, random_walks, _segment_sums)
+
+
+def _segment_sums(values: Array, begins: Array) -> Array:
+    """Sums of the values between places, each by one thread and in order."""
+    cupy = namespace_called("cupy")
+    ends = cupy.concatenate([begins, cupy.full(1, values.size)]).astype(np.int32)
+    A = csr(values, cupy.zeros(values.size, dtype=np.int32), ends, (begins.size, 1))
+    return csr_product(A, values, cupy.ones((1, 1)))[:, 0]
 
 
 class ChebyshevSteps:

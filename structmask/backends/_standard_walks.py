@@ -151,9 +151,10 @@ def _spread(w: tuple[Array, ...], group: Array, plan: Plan) -> tuple[Array, ...]
 
 def _loads(nodes: Array, gain: Array) -> Array:
     """What walks carry: one at first, multiplied by gain (n,) of every node that is left; always one without (0,)."""
-    loads = np.ones(nodes.shape)
+    xp = namespace(nodes)
+    loads = xp.ones(nodes.shape)
     if gain.size:
-        np.cumprod(gain[nodes[:, :-1]], axis=1, out=loads[:, 1:])
+        loads[:, 1:] = xp.cumprod(gain[nodes[:, :-1]], axis=1)
     return loads
 
 
@@ -191,23 +192,37 @@ def walk_loads(steps: Steps, gain: Array, plan: Plan, walk: Callable[..., Array]
     return Loads(next(ends), indices, next(ends), at, np.concatenate([np.zeros(0), *loads]))
 
 
-def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> tuple[Array, Array, Array]:
-    """CSR arrays of F (n, n): means over the walks from i of sum_l modulation_l load_l at the l-th node."""
-    n, step = steps.n, max(1, _BLOCK // (plan.walks * plan.length))
-    counts, indices, values = [np.zeros(1, np.int64)], [], []
+def walk_features(
+    steps: Steps,
+    gain: Array,
+    modulation: Array,
+    plan: Plan,
+    walk: Callable[..., Array] = random_walks,
+    sums: Callable[[Array, Array], Array] | None = None,
+) -> tuple[Array, Array, Array]:
+    """CSR arrays of F (n, n): means over the walks from i of sum_l modulation_l load_l at the l-th node.
+
+    `walk` draws walks and `sums` adds up segments that begin at given places, where the steps live.
+    """
+    xp, n, step = namespace(steps.indptr), steps.n, max(1, _BLOCK // (plan.walks * plan.length))
+    counts, indices, values = [xp.zeros(1, dtype=np.int64)], [xp.zeros(0, dtype=np.int32)], [xp.zeros(0)]
     for a, b in blocks(n, step):
-        nodes = random_walks(steps, np.arange(a, b), plan, a * plan.walks)
-        loads = _loads(nodes, gain)
+        nodes = walk(steps, xp.arange(a, b), plan, a * plan.walks)
         shape = (b - a, plan.walks, plan.length)
-        node, load = (np.swapaxes(x.reshape(shape), 1, 2) for x in (nodes, loads * modulation))
-        keys = (np.arange(b - a)[:, None, None] * n + node)[node >= 0]
-        places, inverse = np.unique(keys, return_inverse=True)
-        values.append(np.bincount(inverse, weights=load[node >= 0], minlength=places.size) / plan.walks)
-        indices.append((places % n).astype(np.int32))
-        counts.append(np.bincount(places // n, minlength=b - a))
-    if not indices:
-        return counts[0], np.zeros(0, np.int32), np.zeros(0)
-    return np.cumsum(np.concatenate(counts)), np.concatenate(indices), np.concatenate(values)
+        node, load = (xp.swapaxes(x.reshape(shape), 1, 2) for x in (nodes, _loads(nodes, gain) * modulation))
+        keys, load = (xp.arange(b - a)[:, None, None] * n + node)[node >= 0], load[node >= 0]
+        order = xp.argsort(keys, kind="stable")
+        keys = keys[order]
+        begins = xp.concatenate([xp.zeros(1, dtype=np.int64), xp.flatnonzero(keys[1:] != keys[:-1]) + 1])
+        values.append((sums or _segment_sums)(load[order], begins) / plan.walks)
+        indices.append((keys[begins] % n).astype(np.int32))
+        counts.append(xp.diff(xp.searchsorted(keys[begins], xp.arange(b - a + 1) * n)))
+    return xp.cumsum(xp.concatenate(counts)), xp.concatenate(indices), xp.concatenate(values)
+
+
+def _segment_sums(values: Array, begins: Array) -> Array:
+    """Sums in order, so that compiled walks have the same."""
+    return np.bincount(np.repeat(np.arange(begins.size), np.diff(begins, append=values.size)), weights=values)
 
 
 # --- exact walks: rows of powers --------------------------------------------------------------------------------------

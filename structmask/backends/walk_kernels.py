@@ -64,6 +64,10 @@ def walk_features(steps: Steps, gain: Array, modulation: Array, plan: Plan) -> t
     F_iv is the mean of sum_l modulation_l load_l over the visits l of v; the load is multiplied by gain (n,) of every
     node that is left, and stays one without gains (0,).
     """
+    if home(steps.indptr) == "cupy":
+        from structmask.backends._cupy import walk_features as on_device
+
+        return on_device(steps, gain, modulation, plan)
     gain, modulation = np.asarray(gain, dtype=np.float64), np.asarray(modulation, dtype=np.float64)
     if not _compiled():
         return standard.walk_features(steps, gain, modulation, plan)

@@ -56,10 +56,11 @@ class Walks:
         home = arrays.home(f)
         if "loads" in self.__dict__ or arrays.is_complex(f):
             return self.with_entries(self.weighted(f))
-        f_host = arrays.cast_precision(arrays.to_numpy(f), "float64")
-        indptr, indices, data = walk_kernels.walk_features(self.steps, self.gain, f_host, self.plan)
-        self.__dict__["pattern"] = indices, indptr
-        return self.with_entries(arrays.move(data, home))
+        steps, gain = walk_kernels.Steps(*arrays.placed(self, "steps", home)), arrays.placed(self, "gain", home)
+        f = arrays.cast_precision(f, "float64")
+        indptr, indices, data = walk_kernels.walk_features(steps, gain, f, self.plan)
+        self.__dict__.setdefault("pattern", (arrays.to_numpy(indices), arrays.to_numpy(indptr)))
+        return self.with_entries(data)
 
     def with_entries(self, data: Array) -> Array:
         """A matrix with the pattern of F, where its entries live."""

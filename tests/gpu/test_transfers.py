@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from structmask import Sparse, masked_attention, solve
+from structmask import Sparse, graph_random_features, masked_attention, solve
 from structmask.graphs import Visits
 from tests.conftest import LIBRARIES
 from tests.gpu import stand_in
@@ -91,3 +91,15 @@ def test_visits_of_many_states_are_iterated_on_the_device(rng, targets):
     Y = twice(lambda: device @ x, waits=True)
     np.testing.assert_allclose(Y.get(), host @ X, atol=1e-8)
     assert np.abs(Y.get() - host @ X).max() <= device.error_bound * np.abs(X).max()
+
+
+@pytest.mark.parametrize("repelling", [False, True])
+def test_walks_on_the_device_are_those_of_the_host(repelling):
+    graph = scipy.sparse.random_array((40, 40), density=0.1, rng=7, format="csr")
+    options = {"walks": 6, "stop": 0.2, "repelling": repelling, "rng": 3}
+    host = graph_random_features(graph, [1.0, 0.5, 0.25], **options)
+    device = host.to("cupy")  # which draws them there
+    for own, other in ((host.left, device.left.get()), (host.right, device.right.get())):
+        np.testing.assert_array_equal(own.indices, other.indices)
+        np.testing.assert_array_equal(own.indptr, other.indptr)
+        np.testing.assert_allclose(own.data, other.data, rtol=1e-14)
