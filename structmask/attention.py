@@ -159,13 +159,15 @@ def attend_pullback(
     P = _divided(g, conj(mass))
     slope = -xp.sum(P * conj(out), axis=-1)[..., None]
     P_all = xp.concat([P, slope], axis=-1)
-    dV = eps * xp.sum(P, axis=-2, keepdims=True) + xp.zeros_like(V)
+    of_eps = eps * xp.sum(P, axis=-2, keepdims=True) if eps else 0
     if 0 in (*out.shape, *G.shape[-2:]):
-        return xp.zeros_like(F), xp.zeros_like(G), dV, {}
+        return xp.zeros_like(F), xp.zeros_like(G), xp.zeros_like(V) + of_eps, {}
     if needs[0] and needs[1] and needs[3]:  # together they may share their transforms
-        d_mask, dF, dG, dU = masked_pullback(mask, F, G, P_all, U, with_operand=needs[2])
-        return dF, dG, None if dU is None else dU[..., :-1] + dV, d_mask
-    dV = masked_product(mask.mH, G_, F_, P)[0] + dV if needs[2] else None
+        columns = int(V.shape[-1]) if needs[2] else 0
+        d_mask, dF, dG, dU = masked_pullback(mask, F, G, P_all, U, columns=columns)
+        dV = dU[..., :columns] if columns and dU is not None else None
+        return dF, dG, dV + of_eps if eps and dV is not None else dV, d_mask
+    dV = masked_product(mask.mH, G_, F_, P)[0] + of_eps if needs[2] else None
     dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
     dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
     return dF, dG, dV, mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}

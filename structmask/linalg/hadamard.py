@@ -142,9 +142,9 @@ def masked_product(
 
 
 def masked_pullback(
-    mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, *, with_operand: bool = False
+    mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, *, columns: int = 0
 ) -> tuple[Gradients, Array, Array, Array | None]:
-    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F, for G, and for X if asked for.
+    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F, for G, and for `columns` of X or more.
 
     They are three more masked products, dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F and
     dX = (M^H * conj G F^H) P, and dM_ij = (P X^H)_ij conj (F G^T)_ij contracted onto the mask's generators a few
@@ -152,7 +152,7 @@ def masked_pullback(
     """
     mask = mask._placed(X)
     if (own := parts.PULLBACKS.get(type(mask))) and not _scans_states(mask, F, G, P, X):
-        inner = partial(masked_pullback, with_operand=with_operand)
+        inner = partial(masked_pullback, columns=columns)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
     if isinstance(mask, Toeplitz) and (walk := _joint_pullback(mask, F, G, P, X)):
@@ -165,7 +165,7 @@ def masked_pullback(
     F_, G_, X_ = (conj(a) for a in (F, G, X))
     d_left = masked_product(mask.conj(), P, X_, G_)[0]
     d_right = masked_product(mask.mH, X_, P, F_)[0]
-    d_operand = masked_product(mask.mH, G_, F_, P)[0] if with_operand else None
+    d_operand = masked_product(mask.mH, G_, F_, P[..., :columns])[0] if columns else None
     if _divides(mask, F, G, P, X):
         return _decay_gradient(mask, F, G, d_left, d_right), d_left, d_right, d_operand
     return mask_gradient(mask, F_, G, P, X), d_left, d_right, d_operand
