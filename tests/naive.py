@@ -446,6 +446,13 @@ def markov_exponential(Q, time):
     return total
 
 
+def occupation(Q, time):
+    """The integral of exp(sQ) from 0 to a time: a block of the exponential of a matrix twice as large."""
+    n = len(Q)
+    both = np.block([[Q, np.eye(n)], [np.zeros((n, 2 * n))]])
+    return markov_exponential(both, time)[:n, n:]
+
+
 def stationary_by_fractions(P):
     """The stationary distribution in exact arithmetic: states are censored one by one."""
     A = [[Fraction(float(x)) for x in row] for row in P]

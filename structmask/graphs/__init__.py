@@ -13,6 +13,7 @@ from structmask.graphs.hop_mask import hop_mask
 from structmask.graphs.laplacian import laplacian, spectral_bound
 from structmask.graphs.markov import MarkovChain
 from structmask.graphs.markov_process import MarkovProcess
+from structmask.graphs.occupation import Occupation
 from structmask.graphs.random_features import graph_random_features, modulation, modulation_pullback
 from structmask.graphs.random_walk import RandomWalkKernel, random_walk_kernel
 from structmask.graphs.sampled_kernel import SampledKernel
@@ -31,6 +32,7 @@ __all__ = [
     "MarkovChain",
     "MarkovProcess",
     "NotATreeError",
+    "Occupation",
     "RandomWalkKernel",
     "SampledKernel",
     "SpectralFilter",

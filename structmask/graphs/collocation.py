@@ -1,4 +1,4 @@
-"""Distributions of stiff processes in continuous time: implicit steps of high order, certified by their residual.
+"""Stiff processes in continuous time: implicit steps of high order, certified by their residual.
 
 On a step of length h the polynomial u of degree s that starts at p and has u' = u Q at Radau's points c_1 ... c_s = 1
 leaves a residual that is known, for it has s zeros. With theta in [0, 1] the time and a the leading coefficient of u,
@@ -7,7 +7,8 @@ leaves a residual that is known, for it has s zeros. With theta in [0, 1] the ti
 
 Theorem. |p exp(hQ) - u(1)| <= |a (hQ)^(k+1)| integral |N_k| in the 1-norm, for k = 0 ... s - 1: exp(tQ) does not
 increase 1-norms, and N_1 ... N_{s-1} vanish at both ends. Bounds of steps add up, and steps double as long as the
-smallest allows, whatever the largest rate is.
+smallest allows, whatever the largest rate is. Functions f on the states are the same with Q on the left, in the norm
+max |f|; and the integral of u is a polynomial with the residual -a N_0, whose bounds are h |a (hQ)^k| integral |N_k|.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _STAGES = 5
 _STEPS = 12  # for each doubling of the time, before something else is tried
 _EACH = 6  # steps that a doubling is expected to take, which share the tolerance
 _STALLED = 0.9  # of the bound before, where it consists of rounding errors: these do not grow with steps
+_LEAST = 2e-11  # tolerance that rounding errors leave room for
 _EASY, _PAUSE = 0.2, 5  # share of its bound from which a step twice as long is tried, and steps to wait after a miss
 
 
@@ -80,88 +82,140 @@ def _integrals(c: Array) -> Array:
     return np.array(found)
 
 
-class Integrator:
-    """p exp(tQ) for rates A (csr_array without a diagonal) by steps of changing length."""
+@dataclass(frozen=True)
+class Step:
+    """What a step of length h leads to.
 
-    def __init__(self, A: Any, stages: int = _STAGES) -> None:
+    Attributes
+    ----------
+    changes : list of arrays (n, k)
+        All x (hQ)^j, j = 0, 1, ..., at its end.
+    bound : float
+        Of the error of x, the largest of a column.
+    integral : array (n, k)
+        Of x over the step.
+    integral_bound : float
+    """
+
+    changes: list[Array]
+    bound: float
+    integral: Array
+    integral_bound: float
+
+
+class Integrator:
+    """p exp(tQ) for distributions p in columns, or exp(tQ) f, for rates A (csr_array without a diagonal)."""
+
+    def __init__(self, A: Any, stages: int = _STAGES, *, functions: bool = False) -> None:
         out = np.asarray(A.sum(axis=1)).reshape(-1)
-        self.scheme, self.fastest = radau(stages), float(out.max(initial=0.0))
-        self.transposed = scipy.sparse.csc_array((A - scipy.sparse.diags_array(out)).T)
+        self.scheme, self.fastest, self.functions = radau(stages), float(out.max(initial=0.0)), functions
+        Q = scipy.sparse.csc_array(A - scipy.sparse.diags_array(out))
+        self.matrix, self.product = Q if functions else Q.T.tocsc(), _differences(A, functions=functions)
         self._length, self._resolvents = 0.0, list[Callable[[Array], Array]]()
 
-    def run(self, p: Array, time: float, tol: float) -> tuple[Array, float]:
-        """The distributions p (n, k) in columns after some time, and a bound of their errors in the 1-norm.
+    def run(self, x: Array, time: float, tol: float, *, integral: bool = False) -> tuple[Array, float]:
+        """What becomes of x (n, k), or its integral, after some time, and a bound of the error in the norm.
 
         Where rounding errors do not let the steps grow, the bound is that of what is left to happen.
         """
         h, left, error, wait, before = 0.25 / self.fastest, time, 0.0, 0, math.inf
-        changes, doublings = self._changes(p, h), 8 + math.log2(max(2.0, time * self.fastest))
+        changes, total, doublings = self._changes(x, h), np.zeros_like(x), 8 + math.log2(max(2.0, time * self.fastest))
+        tol = max(tol, _LEAST * self.size(x) * (time if integral else 1.0))
         for _ in range(math.ceil(_STEPS * doublings)):
-            rest = left * self._size(changes[1]) / h  # at most so much is left to happen
+            rest = self._rest(changes, left / h) * (left / 2 if integral else 1.0)
             if rest <= tol - error:
-                return changes[0], error + rest
+                break
             allowed = (tol - error) / (_EACH * (4 + math.log2(max(1.0, left / h))))
-            following, bound = self.step(changes, h)
+            step = self.step(changes, h)
+            bound = step.integral_bound + (left - h) * step.bound if integral else step.bound
             ratio, wait = 1.0, wait - 1
             if bound > allowed:
                 ratio, wait = 0.5, _PAUSE
             else:
-                changes, left, error = following, left - h, error + bound
+                changes, total, left, error = step.changes, total + step.integral, left - h, error + bound
                 if wait < 0 and (bound <= _EASY * allowed or bound >= _STALLED * before):
                     ratio = 2.0
                 before = bound
             if left <= 0:
-                return changes[0], error
+                break
             ratio = min(ratio, left / h)
-            h, changes = h * ratio, [x * ratio**j for j, x in enumerate(changes)]
-        return changes[0], error + left * self._size(changes[1]) / h
+            h, changes = h * ratio, [y * ratio**j for j, y in enumerate(changes)]
+        left = max(left, 0.0)
+        rest = self._rest(changes, left / h) * (left / 2 if integral else 1.0)
+        return total + left * changes[0] if integral else changes[0], error + rest
 
-    def step(self, changes: list[Array], h: float) -> tuple[list[Array], float]:
-        """All p (hQ)^j, j = 0, 1, ..., after a step, from those before it; and the largest bound of a column.
+    def step(self, changes: list[Array], h: float) -> Step:
+        """All x (hQ)^j, j = 0, 1, ..., after a step, from those before it, and the integral.
 
-        Nothing is multiplied by large rates: a resolvent y has h pole y Q = y - p.
+        Nothing is multiplied by large rates: a resolvent y has h pole y Q = y - x.
         """
         if h != self._length:
             self._length, self._resolvents = h, [self._resolvent(h, pole) for pole in self.scheme.poles]
-        scheme = self.scheme
+        scheme, total = self.scheme, np.zeros_like(changes[0])
         following, a = [np.zeros_like(x) for x in changes], [scheme.start * x for x in changes]
         for resolvent, pole, value, leading in zip(
             self._resolvents, scheme.poles, scheme.values, scheme.leading, strict=True
         ):
             y = resolvent(changes[0].astype(complex))
+            total += h * (value * pole * y).real
             for j, before in enumerate(changes):
                 following[j] += (value * y).real
                 a[j] += (leading * y).real
                 y = (y - before) / pole
-        bound = min(self._size(x) * integral for x, integral in zip(a[1:], scheme.integrals, strict=True))
-        return [x / following[0].sum(axis=0) for x in following], bound
+        bound = min(self.size(x) * integral for x, integral in zip(a[1:], scheme.integrals, strict=True))
+        of_integral = h * min(self.size(x) * integral for x, integral in zip(a[:-1], scheme.integrals, strict=True))
+        return Step(following, bound, total, of_integral)
 
-    def _changes(self, p: Array, h: float) -> list[Array]:
-        """All p (hQ)^j, j = 0 ... s."""
-        found = [p]
+    def size(self, x: Array) -> float:
+        """The largest norm of a column, in which exp(tQ) is a contraction."""
+        return float((np.abs(x).max(axis=0) if self.functions else np.abs(x).sum(axis=0)).max())
+
+    def _rest(self, changes: list[Array], steps: float) -> float:
+        """At most so much is left to happen."""
+        return steps * self.size(changes[1])
+
+    def _changes(self, x: Array, h: float) -> list[Array]:
+        """All x (hQ)^j, j = 0 ... s."""
+        found = [x]
         for _ in self.scheme.integrals:
-            found.append(h * (self.transposed @ found[-1]))
+            found.append(h * self.product(found[-1]))
         return found
 
     def _resolvent(self, h: float, pole: complex) -> Callable[[Array], Array]:
-        one = scipy.sparse.eye_array(self.transposed.shape[0], format="csc")
-        return splu(scipy.sparse.csc_array(one - h * pole * self.transposed)).solve
+        """(1 - h pole Q)^-1 with one refinement, for the sum of one and a rate has lost the digits of the one."""
+        z = h * pole
+        solve = splu(scipy.sparse.csc_array(scipy.sparse.eye_array(self.matrix.shape[0]) - z * self.matrix)).solve
 
-    @staticmethod
-    def _size(x: Array) -> float:
-        return float(np.abs(x).sum(axis=0).max())
+        def refined(x: Array) -> Array:
+            y: Array = solve(x)
+            return y + solve(x - y + z * self.product(y))
+
+        return refined
 
 
-def integrated(A: Any, p: Array, time: float, tol: float) -> Array | None:
-    """Products p exp(tQ) for distributions p (n, k), within `tol` in total variation; None where factors fill in."""
-    if not fills_little(A):
+def _differences(A: Any, *, functions: bool) -> Callable[[Array], Array]:
+    """Products with Q as sums of A_ij (f_j - f_i), or of flows p_i A_ij that leave i and enter j: nothing gets lost."""
+    n, steps = A.shape[0], A.nnz
+    end = scipy.sparse.csr_array((np.ones(steps), A.indices, np.arange(steps + 1)), shape=(steps, n))
+    start = scipy.sparse.csr_array((np.ones(steps), np.arange(steps), A.indptr), shape=(n, steps))
+    along, rates = scipy.sparse.csr_array(end - start.T), A.data[:, None]
+    if functions:
+        return lambda f: start @ (rates * (along @ f))
+    leaving, back = start.T.tocsr(), along.T.tocsr()
+    return lambda p: back @ (rates * (leaving @ p))
+
+
+def integrated(
+    A: Any, x: Array, time: float, tol: float, *, functions: bool = False, integral: bool = False, anyway: bool = False
+) -> Array | None:
+    """What `Integrator` makes of x (n, k), within `tol` in its norm; None where factors fill in, unless `anyway`."""
+    if not (anyway or fills_little(A)):
         return None
-    found, bound = Integrator(A).run(p, time, 2 * tol)  # the total variation is half of the 1-norm
-    if bound > 2 * tol:
+    found, bound = Integrator(A, functions=functions).run(x, time, tol, integral=integral)
+    if bound > tol:
         msg = (
-            f"the distribution is within {bound / 2:.1e} in total variation, above tol={tol:.1e}: the process is too "
-            "stiff for double precision; raise tol, or see stationary()"
+            f"the result is within {bound:.1e} {'of the largest value' if functions else 'in the 1-norm'}, above the "
+            f"{tol:.1e} asked for: the process is too stiff for double precision; raise tol, or see stationary()"
         )
         warnings.warn(msg, ConvergenceWarning, stacklevel=5)
-    found = np.maximum(found, 0)
-    return found / found.sum(axis=0)
+    return found

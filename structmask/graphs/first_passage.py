@@ -89,6 +89,8 @@ class FirstPassage:
             return self.probabilities(tol)
         g = np.zeros(self.A.shape[0])
         g[self.targets] = 1
+        if math.isinf(s):
+            return g
         f = self.is_possible
         into = (self.A @ g)[f, None]
         g[f] = np.clip(self._system(f, s).solve(into, tol=tol)[:, 0], 0, 1)

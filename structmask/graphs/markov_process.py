@@ -12,10 +12,12 @@ from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import as_adjacency
 from structmask.graphs.first_passage import over_rates
 from structmask.graphs.markov_walk import TOL, Walk
+from structmask.graphs.occupation import Occupation, Rates
 from structmask.graphs.simulation import simulated_jumps
 from structmask.graphs.stochastic import as_distribution, as_generator, as_indices, as_values
 from structmask.graphs.transient_iterations import as_preconditioner
-from structmask.graphs.uniformisation import evolved, expected, occupation_weights, uniformised
+from structmask.graphs.uniformisation import TRIAL, evolved, expected, occupation_weights, uniformised
+from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.power_series import PowerSeries
 
@@ -38,9 +40,9 @@ class MarkovProcess(Walk):
 
     Notes
     -----
-    ``evolve`` runs uniformisation, which stops early where nothing changes any more; where Q is reversible and the time
-    long beside its rates, Chebyshev polynomials, which need the square root of the steps; where Q is stiff and not
-    reversible, implicit steps of high order, which need their logarithm.
+    ``evolve``, ``expect`` and ``occupation`` run uniformisation, which stops early where nothing changes any more; the
+    first two, where Q is reversible and the time long beside its rates, Chebyshev polynomials, which need the square
+    root of the steps; where Q is stiff, implicit steps of high order, which need their logarithm.
 
     Examples
     --------
@@ -86,9 +88,11 @@ class MarkovProcess(Walk):
         """Expected values (n,) or (n, k) after some time, by starting state: exp(t Q) f, up to tol max |f|."""
         f = as_values(values, self.size)
         columns = np.ascontiguousarray(f[:, None] if f.ndim == 1 else f)
-        return expected(self._A, columns, _time(time), _tolerance(tol)).reshape(f.shape).astype(f.dtype)
+        t = _time(time)
+        result = expected(self._A, columns, t, self._measure if t > 0 else None, _tolerance(tol))
+        return result.reshape(f.shape).astype(f.dtype)
 
-    def occupation(self, time: float, /, *, tol: float = TOL) -> PowerSeries:
+    def occupation(self, time: float, /, *, tol: float = TOL) -> StructuredMatrix:
         """Expected time (n, n) in state j until some time, from state i: the integral of exp(s Q) for s from 0 to t.
 
         A structured matrix: ``p @ process.occupation(t)`` are the times from a distribution p, which add up to t.
@@ -101,10 +105,14 @@ class MarkovProcess(Walk):
 
         Notes
         -----
-        sum_k P(N > k) / q P^k with P = I + Q / q and N a Poisson number of mean q t: about q t + 7 sqrt(q t) products.
+        sum_k P(N > k) / q P^k with P = I + Q / q and N a Poisson number of mean q t: about q t + 7 sqrt(q t) products,
+        as a `PowerSeries`. Beyond 20,000 of them an `Occupation`, whose products stop early where the process comes to
+        rest, and take implicit steps otherwise; then up to 1e-10 of the time at best.
         """
-        P, q = uniformised(self._A)
-        return PowerSeries(Sparse(P), occupation_weights(_time(time), q, _tolerance(tol)))
+        (P, q), t, accuracy = uniformised(self._A), _time(time), _tolerance(tol)
+        if q * t > TRIAL:
+            return Occupation(t, rates=Rates(self._A, accuracy))
+        return PowerSeries(Sparse(P), occupation_weights(t, q, accuracy))
 
     def simulate(self, start: Any, steps: int, /, *, rng: Any = None) -> tuple[Array, Array]:
         """Path (..., steps + 1) and the times at which its states are entered, for walks of so many jumps.

@@ -6,9 +6,12 @@ import scipy.sparse
 from scipy.interpolate import pade
 from scipy.special import factorial, roots_jacobi
 
-from structmask import ConvergenceWarning, MarkovProcess
-from structmask.graphs import collocation, uniformisation
+from structmask import ConvergenceWarning, LowRank, MarkovProcess
+from structmask.graphs import Occupation, collocation, uniformisation
 from structmask.graphs.collocation import Integrator, integrated, radau
+from structmask.graphs.occupation import Rates
+from tests import naive
+from tests.cases import real
 
 
 def rates(n, decades, seed=0):
@@ -64,7 +67,8 @@ def test_bound_of_a_step_holds_and_is_sharp_for_small_ones(h):
     A = rates(12, 2)
     integrator, p = Integrator(A), starts(12)
     h /= integrator.fastest
-    changes, bound = integrator.step(integrator._changes(p, h), h)
+    step = integrator.step(integrator._changes(p, h), h)
+    changes, bound = step.changes, step.bound
     error = np.abs(changes[0] - scipy.linalg.expm(h * generator(A)).T @ p).sum(axis=0).max()
     assert error <= bound + 1e-13
     assert bound <= 10 * error + 1e-13 or h * integrator.fastest > 1
@@ -72,18 +76,67 @@ def test_bound_of_a_step_holds_and_is_sharp_for_small_ones(h):
 
 
 def test_processes_over_eight_decades():
+    """Distributions, functions and the integrals of both."""
     n, time, tol = 10, 300.0, 1e-10
     A = rates(n, 8)
-    exact = exponential(generator(A).T * time) @ starts(n)
-    p, bound = Integrator(A).run(starts(n), time, tol)
-    assert np.abs(p - exact).sum(axis=0).max() <= bound <= tol
-    assert Integrator(A).fastest * time > 1e5
+    Q, values = generator(A), np.random.default_rng(0).uniform(-1, 1, (n, 2))
+    both = exponential(np.block([[Q, np.eye(n)], [np.zeros((n, 2 * n))]]) * time)
+    exact, occupied = both[:n, :n], both[:n, n:]
+    for functions, x, E, integral in (
+        (False, starts(n), exact.T, False),
+        (True, values, exact, False),
+        (False, starts(n), occupied.T, True),
+        (True, values, occupied, True),
+    ):
+        reach = tol * time if integral else tol
+        integrator = Integrator(A, functions=functions)
+        got, bound = integrator.run(x, time, reach, integral=integral)
+        assert integrator.size(got - E @ x) <= bound <= reach
+    assert integrator.fastest * time > 1e5
+    process = MarkovProcess(A)
+    p = starts(n).T
+    np.testing.assert_allclose(process.evolve(p, time), p @ exact, atol=1e-11)
+    np.testing.assert_allclose(process.expect(values, time), exact @ values, atol=1e-11)
+    np.testing.assert_allclose(process.expect(values + 1j, time), exact @ values + 1j, atol=1e-11)
+    M = process.occupation(time)
+    assert isinstance(M, Occupation)
+    assert np.abs(M.to_dense() - occupied).sum(axis=1).max() <= M.error_bound <= tol * time
+    assert np.abs(p @ M - p @ occupied).sum(axis=1).max() <= tol * time
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_occupation_is_a_structured_matrix(transposed, close):
+    n, time = 6, 3.0
+    A = rates(n, 2)
+    M = Occupation(time, rates=Rates(A, 1e-13))
+    want = naive.occupation(generator(A), time)
+    if transposed:
+        M, want = M.T, want.T
+    for x in (real(n), real(2, n, 3), real(n, 1) + 1j * real(n, 1, seed=1), real(n, 2).astype(np.float32)):
+        close(M @ x, (want @ x).astype(x.dtype))
+    close(
+        (M * LowRank(real(n, 2), real(n, 2, seed=1))) @ real(n), (want * (real(n, 2) @ real(n, 2, seed=1).T)) @ real(n)
+    )
+    G, X, step = real(n, 2, seed=2), real(n, 2), 1e-5
+    lower, upper = (np.sum(G * (M.with_parameters(time=time + s) @ X)) for s in (-step, step))
+    assert M.pullback(G, X)["time"] == pytest.approx((upper - lower) / (2 * step), rel=1e-7)
+    close(M.astype("complex128") @ X, want @ X)
+    with pytest.raises(TypeError, match="real number"):
+        M.with_parameters(time=1j)
+
+
+def test_tolerances_out_of_reach_say_what_was_reached():
+    """Beside a distribution within it: what rounding spoils is accepted, not repeated."""
+    A, n, time = rates(10, 6), 10, 1e4
+    p, bound = Integrator(A).run(starts(n), time, 1e-16)
+    assert 1e-16 < bound < 1e-9
+    assert np.abs(p - exponential(generator(A).T * time) @ starts(n)).sum(axis=0).max() < bound
 
 
 def test_stiff_processes_come_to_rest_where_they_should(monkeypatch):
-    monkeypatch.setattr(uniformisation, "_TRIAL", 100)
+    monkeypatch.setattr(uniformisation, "TRIAL", 100)
     process, calls = MarkovProcess(rates(20, 7)), []
-    monkeypatch.setattr(uniformisation, "integrated", lambda *a: calls.append(1) or integrated(*a))
+    monkeypatch.setattr(uniformisation, "integrated", lambda *a, **k: calls.append(1) or integrated(*a, **k))
     p = process.evolve(starts(20).T, 1e9, tol=1e-6)
     assert calls
     np.testing.assert_allclose(p, np.stack([process.stationary()] * 2), atol=1e-10)
@@ -96,6 +149,6 @@ def test_what_does_not_pay_is_left_to_uniformisation(monkeypatch):
     A = rates(20, 3)
     monkeypatch.setattr(collocation, "fills_little", lambda _: False)
     assert integrated(A, starts(20), 1.0, 1e-10) is None
-    monkeypatch.setattr(uniformisation, "_TRIAL", 10)
+    monkeypatch.setattr(uniformisation, "TRIAL", 10)
     got = MarkovProcess(A).evolve(starts(20).T, 3.0)
     np.testing.assert_allclose(got, starts(20).T @ scipy.linalg.expm(3.0 * generator(A)), atol=1e-10)

@@ -460,15 +460,31 @@ def test_any_chain_gives_an_answer_or_a_documented_infinity(n, seed, density, de
         warnings.simplefilter("error")
         h, p = chain.hitting_times(targets), chain.hitting_probabilities(targets)
         absorbed, later = chain.absorption_probabilities(), chain.evolve(np.full(n, 1 / n), 5)
-        g = chain.hitting_transform(targets, 0.5)
-    assert not np.isnan(h).any()
+        g, u = chain.hitting_transform(targets, 0.5), chain.first_passage_distribution(targets, 3)
+        K, M = chain.first_passage_kernel(0.9).to_dense(), chain.discounted_visits(0.9).to_dense()
+        m, H = chain.hitting_moments(targets, 2), chain.mean_first_passage()
+        commute, period = chain.commute_times([[0, n - 1]]), chain.period(0)
+    assert period >= 0
+    assert (chain.simulate(targets, 3, rng=0) < n).all()
+    assert np.abs(M.sum(axis=1) - 10).max() < 1e-10
+    if chain.classes().is_irreducible:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.isfinite([chain.kemeny_constant(), *chain.kemeny_constant(samples=2, rng=0)]).all()
+    if len(chain.classes().recurrent) == 1:
+        assert abs(chain.stationary().sum() - 1) < 1e-12
+    if chain.is_reversible():
+        assert not np.isnan(chain.effective_resistance([[0, n - 1]])).any()
+    for x in (h, m, H, commute):
+        assert not np.isnan(x).any()
     assert (
         np.isinf(h) == (np.setdiff1d(range(n), naive.certain_states(P, targets))[:, None] == range(n)).any(axis=0)
     ).all()
-    for x in (p, absorbed, later, g):
+    for x in (p, absorbed, later, g, u, np.minimum(K, 1)):
         assert np.isfinite(x).all()
         assert x.min() >= 0
         assert x.max() <= 1
+    assert K.max() <= 1 + 1e-12
     assert np.abs(absorbed.sum(axis=1) - 1).max() < 1e-12
     finite = np.isfinite(h)
     np.testing.assert_array_equal(p[finite], 1.0)
