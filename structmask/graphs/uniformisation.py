@@ -106,7 +106,7 @@ class Clock:
         z = self.rate * time
         if z == 0:
             return x
-        if z > _STIFF and measure is not None:
+        if _STIFF < z <= _COUNTABLE and measure is not None:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 size = self.reversible_size(x, measure)
             if math.isfinite(size) and np.finfo(float).eps * math.sqrt(z) * size <= tol / 2:
