@@ -1,5 +1,7 @@
 """The torch adapter: gradients by gradcheck and against torch's own autograd through the dense form."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -378,6 +380,70 @@ def test_the_backward_pass_runs_on_the_backend_of_the_forward_pass(monkeypatch):
     with use_backend("auto"):
         out.sum().backward()
     assert seen == ["numpy"]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_data_loader(start):
+    rng = np.random.default_rng(0)
+    module = as_module(Toeplitz(rng.uniform(0.5, 1.0, 8191).astype("float32"))).requires_grad_(False)
+    samples = [torch.tensor(rng.standard_normal((4096, 16)), dtype=torch.float32) for _ in range(2)]
+    wanted = [module(x) for x in samples]  # threads run before the fork
+    loader = torch.utils.data.DataLoader(
+        samples, batch_size=None, num_workers=1, collate_fn=module, multiprocessing_context=start, timeout=60
+    )
+    for y, x in zip(loader, wanted, strict=True):
+        torch.testing.assert_close(y, x)
+
+
+def test_threads_share_a_mask():
+    offsets = torch.tensor(positive(2 * 300 - 1), requires_grad=True)
+    mask, x = Toeplitz(positive(2 * 300 - 1)), tensors((300, 4), (300, 4), (300, 4), grad=False)
+
+    def gradient(_=None):
+        out = masked_attention(*x, mask=mask, parameters={"offsets": offsets})
+        return torch.autograd.grad(out.square().sum(), offsets)[0]
+
+    alone = gradient()
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(gradient, range(16)):
+            assert torch.equal(found, alone)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_autocast_computes_in_single_precision(half):
+    q, k, v = tensors((40, 3), (40, 3), (40, 2), dtype=torch.float32)
+    bias = torch.zeros(79, requires_grad=True)
+    with torch.autocast("cpu", dtype=half):
+        low = [x.to(half) for x in (q, k, v)]
+        out = masked_attention(
+            *low,
+            mask=Toeplitz(np.ones(79)),
+            parameters={"offsets": bias.exp()},
+            features=positive_features(3, 8, rng=0),
+        )
+        assert matmul(Causal(40), low[2]).dtype == solve(Diagonal(np.ones(40)), low[2]).dtype == torch.float32
+        assert torch.is_autocast_enabled("cpu")
+    assert out.dtype == torch.float32
+    out.square().sum().backward()
+    wide = [x.to(half).double().detach().requires_grad_() for x in (q, k, v)]
+    exact = masked_attention(*wide, features=positive_features(3, 8, rng=0))
+    assert relative(out.double(), exact) <= 1e-5
+    exact.square().sum().backward()
+    for x, y in zip((q, k, v), wide, strict=True):
+        assert x.grad.dtype == torch.float32
+        assert relative(x.grad.double(), y.grad) <= 1e-2
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, when it resumes
+def test_the_compiler_breaks_its_graph_and_calls_the_library():
+    module = as_module(Causal(N, decay=0.5))
+    compiled = torch.compile(lambda x: module.attention(2 * x, x + 1, x) * 3, backend="eager")
+    (x,) = tensors((N, 2), dtype=torch.float32)
+    own, compiled = (
+        torch.autograd.grad(f(x).square().sum(), (x, *module.parameters()))
+        for f in (lambda x: module.attention(2 * x, x + 1, x) * 3, compiled)
+    )
+    torch.testing.assert_close(own, compiled)
 
 
 # --- modules ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 from .gemm import (
     ROWS,
     add_transposed,
@@ -204,7 +206,7 @@ def _prefix(heads, n, decay, upper, groups, states):
             states[i + size] += states.dtype.type(factor) * states[i]
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _run_parallel(F, G, X, decay, upper, unit, groups, workers, states, outputs, Y, mass):
     tasks = F.shape[0] * groups
     for w in prange(workers):

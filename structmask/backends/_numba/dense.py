@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 from .gemm import (
     ROWS,
     horizontal_sum,
@@ -136,7 +138,7 @@ def _run_tasks(F, G, X, table, filled, row_position, column_position, run, block
         _run_task(F[h], G[h], X[h], values, counts, row_position, column_position, run, first, Y[h], mass[h], work)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _run_parallel(F, G, X, table, filled, row_position, column_position, run, block, workers, Y, mass):
     for w in prange(workers):
         _run_tasks(F, G, X, table, filled, row_position, column_position, run, block, w, workers, Y, mass)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 from .gemm import (
     ROWS,
     add_transposed,
@@ -138,7 +140,7 @@ def _run_tasks(F, G, X, P, table, row_position, column_position, run, worker, wo
         )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _run_parallel(F, G, X, P, table, row_position, column_position, run, workers, dF, dG, dX, d_table):
     for w in prange(workers):
         _run_tasks(F, G, X, P, table, row_position, column_position, run, w, workers, dF, dG, dX, d_table)

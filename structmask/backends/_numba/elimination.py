@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 SERIAL_WORK = 1_000_000  # multiplications below which one thread is faster than waking others
 
 compiled = njit(nogil=True, cache=True)
@@ -137,7 +139,7 @@ def substitute_one(indptr, pattern, forward, backward, pivots, x):
         x[i] = value
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _substitute_strips(indptr, pattern, forward, backward, pivots, X, strips):
     k = X.shape[1]
     for s in prange(strips):

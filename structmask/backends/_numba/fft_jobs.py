@@ -18,6 +18,8 @@ import numpy as np
 from numba import njit, prange, types
 from numpy.typing import NDArray
 
+from structmask.backends._numba.threads import has_lost_threads
+
 from .fft_plan import Plan
 
 POOLED_BYTES = 32 * 1024 * 1024
@@ -67,7 +69,7 @@ class Job:
         sizes = plan.lanes, phases, group, min(2, len(plan.axes)), plan.widest
         tables = *((0,) * size for size in sizes), plan.levels, plan.stages, plan.twiddles
         tasks = _compiled_tasks(self, plan.dtype, *sizes)
-        if workers > 1:
+        if workers > 1 and not has_lost_threads():
             _compiled_loop(self, plan.dtype, *sizes)(tasks, self.turns, *tables, rows, arrays)
             return
         for turn in range(self.turns):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 LANES = 8
 _TILE = 64  # rows
 
@@ -49,7 +51,7 @@ def dot(V, i, W, j):
     return v[0] * w[0] + v[1] * w[1] + v[2] * w[2] + v[3] * w[3] + v[4] * w[4] + v[5] * w[5] + v[6] * w[6] + v[7] * w[7]
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def to_lanes(X, order):
     """X (n, k) as blocks (B, n, 8) of columns, rows in another order, zeros behind the last column."""
     n, k = X.shape
@@ -63,7 +65,7 @@ def to_lanes(X, order):
     return blocks
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def from_lanes(blocks, position, Y):
     """The reverse: into Y (n, k), whose row i is at position[i]. Rows are shared out, for columns share cache lines."""
     n, k = Y.shape

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 _SERIAL_WORK = 1 << 21  # entries that one thread reads in less than the time it takes to share them
 
 
@@ -63,7 +65,7 @@ def _first_pass(F, G, X, Y, mass, parts, task, norms, sums, levels):
     _add_levels(F[b], Y[b], mass[b], m * part // parts, m * (part + 1) // parts, levels[task])
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _first_parallel(F, G, X, Y, mass, parts, norms, sums, levels):
     for task in prange(F.shape[0] * parts):
         _first_pass(F, G, X, Y, mass, parts, task, norms, sums, levels)

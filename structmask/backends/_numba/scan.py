@@ -3,6 +3,8 @@
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 _SERIAL_SIZE = 1_000_000  # numbers one thread does in less than the time it takes to share them
 _FEWEST_COLUMNS = 16
 
@@ -32,7 +34,7 @@ def _run_tasks(X, decay, upper, pieces, begin, end, Y):
         _scan_columns(X[b], decay[b if decay.shape[0] > 1 else 0], upper, first, last, Y[b])
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _run_parallel(X, decay, upper, pieces, workers, Y):
     tasks = X.shape[0] * pieces
     for w in prange(workers):

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 from .gemm import (
     ROWS,
     add_products,
@@ -154,13 +156,13 @@ def _state_tasks(phase, worker, workers, F, G, P, X, U, inward, outward, sizes, 
                         results[worker, own, side, index] += sums[index * W + lane]
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _lags_parallel(workers, F, G, P, X, C, nearest, distances, lags):
     for w in prange(workers):
         _lag_tasks(w, workers, F, G, P, X, C, nearest, distances, lags)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _states_parallel(phase, workers, F, G, P, X, U, inward, outward, sizes, mu, nu, results):
     for w in prange(workers):
         _state_tasks(phase, w, workers, F, G, P, X, U, inward, outward, sizes, mu, nu, results)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from structmask.backends._numba.threads import parallel
+
 from .gemm import (
     ROWS,
     dot_rows,
@@ -187,7 +189,7 @@ def _run_tasks(phase, begin, end, F, G, X, form, sizes, far, moments, Y, mass):
             _run_rows(F[h], G[h], X[h], form.tiles[s], form.left[s], c, start, far, sizes, moments, Y[h], mass[h], work)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def _run_parallel(phase, tasks, workers, F, G, X, form, sizes, far, moments, Y, mass):
     for w in prange(workers):
         begin, end = tasks * w // workers, tasks * (w + 1) // workers

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.lanes import add_combination, add_multiple
+from structmask.backends._numba.threads import parallel
 
 
 @njit(nogil=True, cache=True)
@@ -40,7 +41,7 @@ def interpolated(x, grid, q):
     return out
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def to_grids(node, dist, merges, step, q, swapped, X, out):
     """Moments of interpolation of both lists of every merge; swapped: in the other's place, and in reverse."""
     B = X.shape[0]
@@ -56,7 +57,7 @@ def to_grids(node, dist, merges, step, q, swapped, X, out):
                     add_multiple(weights[r], X[block], node[e], grid, at * B + block)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@parallel
 def from_grids(node, dist, merges, step, q, grids, Y):
     """Y += the grids of both lists of every merge, interpolated at their nodes."""
     B = Y.shape[0]
