@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",  # ships MathJax and copies it into the site
     "numpydoc",
+    "sphinx_gallery.gen_gallery",
     "sphinx_proof",
     "sphinxcontrib.bibtex",
 ]
@@ -43,6 +44,18 @@ bibtex_default_style = "plain"
 bibtex_reference_style = "author_year"
 proof_minimal_theme = True
 proof_uniform_numbering = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(DOCS.parent / "examples"),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 3600,  # pages do not say how long they took
+    "write_computation_times": False,
+}
 
 default_role = "literal"  # single backticks in docstrings are names
 autosummary_generate = True
