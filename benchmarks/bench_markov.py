@@ -4,7 +4,8 @@ Hitting times of 50 states from all others, to 1e-10, the set-up of the solver i
 their matrix I - P_ff, symmetrised, ready made, ours gets the chain (`graph`: the adjacency matrix, all checks and
 classes included). `superlu` is scipy.sparse.linalg.splu with minimum degree, its best way on a tree.
 `eigenvector` and `solve` are what dense toolkits do, written in plain NumPy: a left
-eigenvector, and one dense system.
+eigenvector, and one dense system. `pydtmc` and `quantecon` are such toolkits, where they are installed: all start from
+the matrix.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import scipy.sparse
 from scipy.sparse.linalg import splu, spsolve
 from scipy.spatial import cKDTree
 
+from benchmarks import peers
 from benchmarks.contest import Contest, relative_error, run
 from benchmarks.report import Row
 from benchmarks.settings import Settings
@@ -116,7 +118,7 @@ def toolkit(n: int, settings: Settings) -> Iterator[Row]:
         Contest(
             f"stationary distribution, {n} states",
             {"ours": lambda: MarkovChain(P).stationary()},
-            {"eigenvector": eigenvector},
+            {"eigenvector": eigenvector, **toolkits(dense, "stationary")},
             lambda p: float(np.max(np.abs(p @ dense - p)) / pi.max()),
             1e-8,
         ),
@@ -127,12 +129,28 @@ def toolkit(n: int, settings: Settings) -> Iterator[Row]:
         Contest(
             f"hitting times, {n} states",
             {"ours": lambda: MarkovChain(P).hitting_times(0)[f]},
-            {"solve": lambda: np.linalg.solve(np.eye(n - 1) - dense[f, f], np.ones(n - 1))},
+            {
+                "solve": lambda: np.linalg.solve(np.eye(n - 1) - dense[f, f], np.ones(n - 1)),
+                **toolkits(dense, "hitting"),
+            },
             lambda h: relative_error(h, exact),
             1e-8,
         ),
         budget=settings.budget,
     )
+
+
+def toolkits(P: Any, question: str) -> dict[str, Callable[[], Any]]:
+    """Dense toolkits that are installed and answer a question."""
+    ways: dict[str, Callable[[], Any]] = {}
+    if (pydtmc := peers.module_or_none("pydtmc")) is not None:
+        ways["pydtmc"] = {
+            "stationary": lambda: pydtmc.MarkovChain(P).steady_states[0],
+            "hitting": lambda: pydtmc.MarkovChain(P).hitting_times([0])[1:],
+        }[question]
+    if question == "stationary" and (quantecon := peers.module_or_none("quantecon")) is not None:
+        ways["quantecon"] = lambda: quantecon.MarkovChain(P).stationary_distributions[0]
+    return ways
 
 
 # --- graphs -----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Peak memory beyond the operands, float32, the result included: multiples of the operand's size, or MB for attention.
 
+Hitting times are in double precision, and in multiples of the size of the chain.
 The most that the process has resident during a call, less what it has before; Linux only. Every call has run once
 before, so that plans, spectra and compiled code do not count.
 """
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from benchmarks import bench_attention, peers
+from benchmarks import bench_attention, bench_markov, peers
 from benchmarks.report import Row
 from benchmarks.settings import Settings, threads
-from structmask import Causal, LowRank, StructuredMatrix, Toeplitz, explain, masked_attention
+from structmask import Causal, LowRank, MarkovChain, StructuredMatrix, Toeplitz, explain, masked_attention
 
 MEGABYTE = 1e6
 LONGEST = 8.0  # seconds that a method may be expected to take
@@ -46,6 +47,7 @@ def _status(name: str) -> float:
 def rows(settings: Settings) -> Iterator[Row]:
     yield from _products(settings)
     yield from _attention(settings)
+    yield from _hitting_times(settings)
 
 
 def _products(settings: Settings) -> Iterator[Row]:
@@ -80,6 +82,20 @@ def _attention(settings: Settings) -> Iterator[Row]:
         if peers.literal_bytes(L, m, m) < 0.7 * peers.available_bytes():
             ways["literal"] = lambda: peers.literal_algorithm(torch, f, g, v, t)
         yield _row(f"torch, L={L} m=e={m}, MB", ways, MEGABYTE)
+
+
+def _hitting_times(settings: Settings) -> Iterator[Row]:
+    """One target on a grid and on a tree, in multiples of the chain: that of a million nodes and that of 250,000."""
+    for side in [10] if settings.tiny else [500, 1000]:
+        for name, W in (("grid", bench_markov.grid(side)), ("tree", bench_markov.recursive_tree(side * side))):
+            chain = MarkovChain.from_graph(W)
+            P = chain.transition
+            size = P.data.nbytes + P.indices.nbytes + P.indptr.nbytes
+            yield _row(
+                f"hitting times, {name}, {side * side:,} nodes, chains",
+                {"ours": lambda chain=chain: chain.hitting_times(0)},
+                size,
+            )
 
 
 def _methods(mask: StructuredMatrix, F: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, Callable[[], Any]]:

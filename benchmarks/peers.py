@@ -1,7 +1,8 @@
-"""The rivals, written as well as their libraries allow; torch only where it is installed."""
+"""The rivals, written as well as their libraries allow; torch and others only where they are installed."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,14 @@ def torch_or_none() -> ModuleType | None:
         return None
     torch.set_num_threads(threads())
     return torch
+
+
+def module_or_none(name: str) -> ModuleType | None:
+    """A library that only a benchmark needs, or None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
 
 
 def available_bytes() -> float:

@@ -469,12 +469,27 @@ def stationary_by_fractions(P):
 
 
 def hitting_times_by_fractions(P, target):
-    """Hitting times of the last censored state in exact arithmetic; off-diagonal entries are the data."""
+    """Hitting times in exact arithmetic; off-diagonal entries are the data."""
     states = [i for i in range(len(P)) if i != target]
+    h = np.zeros(len(P))
+    h[states] = _censored(P, states, [Fraction(1)] * len(states))
+    return h
+
+
+def hitting_probabilities_by_fractions(P, target, avoid):
+    """Probabilities to meet a target before another state is met, in exact arithmetic."""
+    states = [i for i in range(len(P)) if i not in (target, avoid)]
+    p = np.zeros(len(P))
+    p[target], p[states] = 1, _censored(P, states, [Fraction(float(P[i][target])) for i in states])
+    return p
+
+
+def _censored(P, states, b):
+    """L_ff x = b by exact elimination on some states: what flows through one is sent on to where it flows."""
     n = len(states)
     A = [[Fraction(float(P[i][j])) for j in states] for i in states]
-    leak, b = [Fraction(float(P[i][target])) for i in states], [Fraction(1)] * n
-    out = {}
+    others = [j for j in range(len(P)) if j not in states]
+    leak, b, out = [sum(Fraction(float(P[i][j])) for j in others) for i in states], list(b), {}
     for k in range(n - 1, -1, -1):
         out[k] = sum(A[k][:k]) + leak[k]
         for i in range(k):
@@ -486,6 +501,4 @@ def hitting_times_by_fractions(P, target):
     x = []
     for k in range(n):
         x.append((b[k] + sum(A[k][j] * x[j] for j in range(k))) / out[k])
-    h = np.zeros(len(P))
-    h[states] = [float(value) for value in x]
-    return h
+    return [float(value) for value in x]

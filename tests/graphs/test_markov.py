@@ -263,6 +263,23 @@ def test_nearly_decomposable_chains_keep_their_digits(coupling):
     np.testing.assert_allclose(chain.hitting_times(0), naive.hitting_times_by_fractions(data, 0), rtol=1e-13)
 
 
+@pytest.mark.parametrize("coupling", [1e-8, 1e-14])
+def test_absorption_in_nearly_decomposable_chains_keeps_its_digits(coupling):
+    """Blocks that hardly speak to each other, and two states in which all ends, reached from two blocks."""
+    n = 24
+    A = np.zeros((n + 2, n + 2))
+    A[:n, :n] = blocks_coupled(coupling) / 2
+    A[0, n], A[n - 1, n + 1] = coupling, coupling**2
+    A[:n, :n] += np.diag(1 - A[:n].sum(axis=1))
+    A[n, n] = A[n + 1, n + 1] = 1
+    chain = MarkovChain(A)
+    data, p = chain.transition.toarray(), chain.absorption_probabilities()
+    for column, (goal, other) in enumerate([(n, n + 1), (n + 1, n)]):
+        want = naive.hitting_probabilities_by_fractions(data, goal, other)
+        np.testing.assert_allclose(p[:, column], want, rtol=1e-13)
+    np.testing.assert_allclose(chain.hitting_probabilities(n + 1, avoid=n), p[:, 1], rtol=1e-13)
+
+
 def test_trees_over_many_decades_keep_their_digits():
     w = 10.0 ** np.random.default_rng(0).uniform(-8, 8, 29)
     W = np.diag(w, 1) + np.diag(w, -1)
