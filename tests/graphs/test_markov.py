@@ -371,6 +371,10 @@ def test_a_tree_of_many_nodes_costs_no_fill():
     h = chain.hitting_times([0])
     residual = h - chain.transition @ h - 1
     assert np.abs(residual[1:]).max() < 1e-12 * h.max()
+    K, start = chain.first_passage_kernel(0.9), np.zeros(n)
+    start[7] = 1
+    assert explain(chain.discounted_visits(0.9)).method == "forest"
+    agree(K @ start, chain.hitting_transform(7, -np.log(0.9)))
 
 
 def test_explain_names_the_solver():
