@@ -88,8 +88,11 @@ def blocks_pullback(mask: BlockDiagonal, F: Array, G: Array, P: Array, X: Array,
         parts.append(gradients)
     batch = _common_batch(mask, F, G, P, X)
     dF, dG, dX = ([part[i] for part in parts] for i in range(3))
-    wanted = all(part is not None for part in dX)
-    return {"blocks": d_blocks}, stacked(dF, batch), stacked(dG, batch), stacked(dX, batch) if wanted else None
+    of_x = None
+    if all(part is not None for part in dX):
+        columns = min(part.shape[-1] for part in dX)  # what all blocks have
+        of_x = stacked([part[..., :columns] for part in dX], batch)
+    return {"blocks": d_blocks}, stacked(dF, batch), stacked(dG, batch), of_x
 
 
 # --- global tokens ----------------------------------------------------------------------------------------------------
@@ -133,6 +136,11 @@ def border_work(mask: Bordered, sizes: Sizes, cost: Cost) -> Work:
     return own if 0 in (m, n) else own + cost(mask.mask, dataclasses.replace(sizes, m=m, n=n))
 
 
+def _of(dX: Array, moments: Array) -> Array:
+    """Transposed moments for the columns of X that a gradient has."""
+    return arrays.namespace(moments).matrix_transpose(moments)[..., : dX.shape[-1]]
+
+
 def border_pullback(mask: Bordered, F: Array, G: Array, P: Array, X: Array, pullback: Pullback) -> AllGradients:
     """Gradients of the border from moments of its two sides.
 
@@ -149,14 +157,13 @@ def border_pullback(mask: Bordered, F: Array, G: Array, P: Array, X: Array, pull
         d_mask, dF, dG, dX = zero_gradients(mask.mask, X), _zeros_like(F_R), _zeros_like(G_R), _zeros_like(X_R)
     else:
         d_mask, dF, dG, dX = pullback(mask.mask, F_R, G_R, P_R, X_R)
-    to_X = xp.matrix_transpose
     d_value = mask.value_gradient(xp.sum(L_T * S_R + L_R * S_T, axis=(-2, -1)))
     batch = _common_batch(mask, F, G, P, X)
     return (
         {"mask": d_mask, "value": d_value},
         stacked([P_T @ (S_T + v * S_R), dF + P_R @ (v * S_T)], batch),
         stacked([conj(X_T) @ (L_T + v * L_R), dG + conj(X_R) @ (v * L_T)], batch),
-        None if dX is None else stacked([conj(G_T) @ to_X(L_T + v * L_R), dX + conj(G_R) @ to_X(v * L_T)], batch),
+        None if dX is None else stacked([conj(G_T) @ _of(dX, L_T + v * L_R), dX + conj(G_R) @ _of(dX, v * L_T)], batch),
     )
 
 
