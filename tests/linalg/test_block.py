@@ -107,7 +107,7 @@ def test_every_method_gives_the_product_and_its_row_sums(name, backend, data, cl
 def test_gradients_of_the_parts_are_those_of_the_whole(name, data, close):
     """Against the streamed sum of the mask's own pullbacks, and products with the dense adjoint."""
     mask, F, G, P, X = MASKS[name], data(N, R), data(N, R, seed=1), data(2, N, K, seed=2), data(N, K, seed=3)
-    d_mask, dF, dG, dX = masked_pullback(mask, F, G, P, X, with_operand=True)
+    d_mask, dF, dG, dX = masked_pullback(mask, F, G, P, X, columns=X.shape[-1])
     want = [mask._placed(X)._pullback(F.conj()[..., [r]] * P, G[..., [r]] * X) for r in range(R)]
     for got, *parts in flat(d_mask, *want):
         close(got, sum(parts), scale=1e3)
