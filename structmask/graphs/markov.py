@@ -206,7 +206,7 @@ class MarkovChain(Walk):
         """K_ij = E_i[discount^(T_j)], T_j the steps to state j: a structured matrix with entries in [0, 1], K_jj = 1.
 
         K_ij = M_ij / M_jj for the discounted visits M, since every visit follows the first. On a tree the product and
-        the diagonal cost O(n).
+        the diagonal cost O(n). Exact where M is eliminated; up to the accuracy of both where it is iterated.
         """
         M = self.discounted_visits(discount, tol=tol)
         kernel: StructuredMatrix = M @ Diagonal(1 / M.inverse_diagonal())

@@ -165,6 +165,13 @@ def test_times_between_pairs(name, way):
     agree(chain.kemeny_constant(tol=1e-12), (H @ naive.stationary_distribution(P))[0])
 
 
+def test_estimated_kemeny_constant_is_within_its_errors(name):
+    chain = MarkovChain(IRREDUCIBLE[name])
+    value, error = chain.kemeny_constant(samples=400, rng=0)
+    assert abs(value - chain.kemeny_constant()) <= 5 * error
+    assert error <= 0.2 * value
+
+
 def test_steps(name):
     P = IRREDUCIBLE[name]
     chain, n = MarkovChain(P), len(P)
