@@ -12,6 +12,7 @@ are |F_i|^2 = sum_lm c_l c_m H_ilm with H_ilm = <e_i P^l, e_i P^m>, rows of powe
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -254,6 +255,9 @@ class _Options:
             object.__setattr__(self, "walks", check_count(self.walks, "walks", "walks from every node"))
         check_stop(self.stop)
         for name, value in (("discount", self.discount), ("alpha", self.alpha)):
+            if not isinstance(value, numbers.Real):
+                msg = f"{name} must be a real number, got {value!r}"
+                raise TypeError(msg)
             if not math.isfinite(value):
                 msg = f"{name} must be a finite number, got {value!r}"
                 raise ValueError(msg)

@@ -57,6 +57,10 @@ class SampledKernel(LowRank):
         object.__setattr__(self, "left", left)
         object.__setattr__(self, "right", right)
 
+    def __repr__(self) -> str:
+        plan = self.walks[0].plan
+        return f"{super().__repr__()[:-1]}, {plan.walks} walks of {plan.length} nodes)"
+
     def _check(self, name: str, f: Any) -> None:
         f = arrays.as_array(f, name)
         length = self.walks[name == "other"].plan.length

@@ -107,7 +107,11 @@ class Walks:
 
 def check_count(value: Any, name: str, what: str) -> int:
     """An integer of at least one."""
-    count = operator.index(value)
+    try:
+        count = operator.index(value)
+    except TypeError:
+        msg = f"{name} counts {what}: it must be an integer, got {value!r}"
+        raise TypeError(msg) from None
     if count < 1:
         msg = f"{name} counts {what}: it must be at least 1, got {count}"
         raise ValueError(msg)

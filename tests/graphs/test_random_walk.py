@@ -296,9 +296,13 @@ def test_arguments_that_make_no_walk(options, sentence):
         random_walk_kernel(options.pop("graph"), options.pop("length"), **options)
 
 
-def test_counts_are_integers():
-    with pytest.raises(TypeError):
+def test_counts_are_integers_and_weights_are_numbers():
+    with pytest.raises(
+        TypeError, match="length counts nodes of a walk, the start included: it must be an integer, got 2"
+    ):
         random_walk_kernel(GRAPHS["path"], 2.5)
+    with pytest.raises(TypeError, match="alpha must be a real number, got 'a'"):
+        random_walk_kernel(GRAPHS["path"], 3, alpha="a")
 
 
 def test_given_graphs_are_not_modified():
