@@ -8,67 +8,11 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from structmask import LowRank, MarkovChain, MarkovProcess, explain, masked_attention, use_backend
+from structmask import LowRank, MarkovChain, masked_attention, use_backend
 from structmask.graphs import transient
 from tests import naive
-from tests.cases import random_forest, real
-
-
-def normalised(A):
-    return A / A.sum(axis=1, keepdims=True)
-
-
-def uniform(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).random(shape)
-
-
-def symmetric(A):
-    return A + A.T
-
-
-def random_tree(n, seed=0):
-    parents = random_forest(n, seed=seed) if seed else random_forest(n)
-    A = np.zeros((n, n))
-    for i, p in enumerate(parents):
-        if p >= 0:
-            A[i, p], A[p, i] = uniform(2, seed=i) + 0.1
-    return A
-
-
-def blocks_coupled(coupling, count=4, size=6):
-    """Blocks of states that exchange next to nothing."""
-    n = count * size
-    A = uniform(n, n) * np.kron(np.eye(count), np.ones((size, size)))
-    A += coupling * uniform(n, n, seed=1)
-    np.fill_diagonal(A, 0)
-    A /= 2 * A.sum(axis=1).max()
-    return A + np.diag(1 - A.sum(axis=1))
-
-
-N = 24
-CYCLE = np.roll(np.eye(N), 1, axis=1)
-BIRTH_DEATH = np.diag(uniform(N - 1) + 0.1, 1) + np.diag(uniform(N - 1, seed=1) + 0.1, -1)
-IRREDUCIBLE = {
-    "random": normalised(uniform(N, N) * (uniform(N, N, seed=1) < 0.2) + CYCLE),
-    "dense": normalised(uniform(66, 66)),
-    "reversible": normalised(symmetric(uniform(N, N) * (uniform(N, N, seed=1) < 0.1) + CYCLE)),
-    "periodic": normalised(CYCLE + np.roll(np.eye(N), 4, axis=1)),
-    "birth-death": normalised(BIRTH_DEATH),
-    "tree": normalised(random_tree(N)),
-    "directed": normalised(CYCLE + 0.1 * np.roll(np.eye(N), 3, axis=1) + 0.3 * np.eye(N)),
-    "two": np.array([[0.5, 0.5], [1.0, 0.0]]),
-}
-PERIODS = {
-    "random": 1,
-    "dense": 1,
-    "reversible": 1,
-    "periodic": 3,
-    "birth-death": 2,
-    "tree": 2,
-    "directed": 1,
-    "two": 1,
-}
-REVERSIBLE = {"reversible", "birth-death", "tree", "two"}
+from tests.cases import real
+from tests.graphs.chains import CYCLE, IRREDUCIBLE, PERIODS, REVERSIBLE, N, agree, normalised, symmetric, uniform
 
 
 @pytest.fixture(params=IRREDUCIBLE)
@@ -83,10 +27,6 @@ def way(request, monkeypatch):
         monkeypatch.setattr(transient.TransientSystem, "factor", lambda *_: None)
     with use_backend("numpy" if request.param == "numpy" else "auto"):
         yield request.param
-
-
-def agree(got, want, tolerance=1e-10):
-    np.testing.assert_allclose(got, want, rtol=tolerance, atol=1e-14)
 
 
 # --- the solutions ----------------------------------------------------------------------------------------------------
@@ -256,137 +196,6 @@ def test_resistances_of_a_graph_are_those_of_its_weights(way):
     want = [inverse[i, i] + inverse[j, j] - 2 * inverse[i, j] for i, j in pairs]
     agree(chain.effective_resistance(pairs, tol=1e-12), want)
     agree(chain.commute_times(pairs, tol=1e-12), W.sum() * np.array(want))
-
-
-# --- accuracy ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("coupling", [1e-2, 1e-8, 1e-12])
-def test_nearly_decomposable_chains_keep_their_digits(coupling):
-    P = blocks_coupled(coupling)
-    chain = MarkovChain(P)
-    data = chain.transition.toarray()
-    np.testing.assert_allclose(chain.stationary(), naive.stationary_by_fractions(data), rtol=1e-13)
-    np.testing.assert_allclose(chain.hitting_times(0), naive.hitting_times_by_fractions(data, 0), rtol=1e-13)
-
-
-@pytest.mark.parametrize("coupling", [1e-8, 1e-14])
-def test_absorption_in_nearly_decomposable_chains_keeps_its_digits(coupling):
-    """Blocks that hardly speak to each other, and two states in which all ends, reached from two blocks."""
-    n = 24
-    A = np.zeros((n + 2, n + 2))
-    A[:n, :n] = blocks_coupled(coupling) / 2
-    A[0, n], A[n - 1, n + 1] = coupling, coupling**2
-    A[:n, :n] += np.diag(1 - A[:n].sum(axis=1))
-    A[n, n] = A[n + 1, n + 1] = 1
-    chain = MarkovChain(A)
-    data, p = chain.transition.toarray(), chain.absorption_probabilities()
-    for column, (goal, other) in enumerate([(n, n + 1), (n + 1, n)]):
-        want = naive.hitting_probabilities_by_fractions(data, goal, other)
-        np.testing.assert_allclose(p[:, column], want, rtol=1e-13)
-    np.testing.assert_allclose(chain.hitting_probabilities(n + 1, avoid=n), p[:, 1], rtol=1e-13)
-
-
-def test_trees_over_many_decades_keep_their_digits():
-    w = 10.0 ** np.random.default_rng(0).uniform(-8, 8, 29)
-    W = np.diag(w, 1) + np.diag(w, -1)
-    chain = MarkovChain.from_graph(W)
-    assert transient.TransientSystem(chain._A, np.ones(30)).method() == "forest"
-    want = naive.hitting_times_by_fractions(chain.transition.toarray(), 7)
-    np.testing.assert_allclose(chain.hitting_times(7), want, rtol=1e-13)
-
-
-def test_iterations_tell_when_they_miss():
-    P = blocks_coupled(1e-13)
-    system = transient.TransientSystem(MarkovChain(P)._A, np.r_[1e-9, np.zeros(23)])
-    system.factor = lambda *_: None
-    with pytest.warns(UserWarning, match="the residual is .* above tol"):
-        system.solve(np.ones((24, 1)), tol=1e-14)
-
-
-# --- methods by structure ---------------------------------------------------------------------------------------------
-
-
-def grid(side):
-    path = scipy.sparse.diags_array([np.ones(side - 1), np.ones(side - 1)], offsets=[-1, 1])
-    return scipy.sparse.csr_array(scipy.sparse.kron(path, np.eye(side)) + scipy.sparse.kron(np.eye(side), path))
-
-
-def test_large_reversible_chains_are_iterated_to_a_certified_error():
-    chain = MarkovChain.from_graph(grid(80))
-    h = chain.hitting_times([0, 3000])
-    system = chain._passage([0, 3000])._certain_system
-    assert system.method(1) == "grounded"
-    assert system.method(8) == "complete"
-    exact = system.solve(np.ones((system.size, 8)))[:, 0]
-    assert np.abs(h[chain._passage([0, 3000]).is_free] / exact - 1).max() < 1e-10
-
-
-@pytest.mark.parametrize("preconditioner", ["jacobi", "elimination", "amg"])
-@pytest.mark.parametrize("name", ["random", "reversible", "tree"])
-def test_preconditioners_by_name(name, preconditioner, monkeypatch):
-    """Whatever is named is what runs, and what comes out is the same."""
-    if preconditioner == "amg":
-        pytest.importorskip("pyamg")
-    for factor in ("complete_factor", "forest_factor", "dense_factor"):
-        monkeypatch.setattr(transient, factor, None)
-    P, tol = IRREDUCIBLE[name], 1e-12
-    chain = MarkovChain(P, preconditioner=preconditioner)
-    agree(chain.hitting_times([1, -1], tol=tol), naive.hitting_times(P, [1, N - 1]))
-    agree(chain.hitting_probabilities(0, avoid=1, tol=tol), naive.hitting_probabilities(P, [0], [1]))
-    agree(chain.stationary(tol=tol), naive.stationary_distribution(P))
-    H = [naive.hitting_times(P, [j]) for j in range(N)]
-    agree(chain.kemeny_constant(tol=tol), np.array(H)[:, 0] @ naive.stationary_distribution(P))
-    agree(chain.commute_times([[0, N - 1], [1, 0]], tol=tol), [H[0][-1] + H[-1][0], H[0][1] + H[1][0]])
-    M = chain.discounted_visits(0.9, tol=tol)
-    agree(M.to_dense(), naive.visits(P, 0.9))
-    agree(M.T.to_dense(), naive.visits(P, 0.9).T)
-
-
-def test_preconditioners_of_graphs_and_processes():
-    pytest.importorskip("pyamg")
-    W = grid(30)
-    want, hours = MarkovChain.from_graph(W).hitting_times(5), MarkovProcess(W).hitting_times(5)
-    for preconditioner in ("jacobi", "elimination", "amg"):
-        agree(MarkovChain.from_graph(W, preconditioner=preconditioner).hitting_times(5), want)
-        agree(MarkovProcess(W, preconditioner=preconditioner).hitting_times(5), hours)
-    with pytest.raises(ValueError, match="preconditioner must be one of 'auto', 'jacobi', 'elimination', 'amg'"):
-        MarkovChain.from_graph(W, preconditioner="ilu")
-
-
-def test_large_directed_chains_are_iterated(monkeypatch):
-    monkeypatch.setattr(transient, "complete_factor", lambda *_: None)
-    W = grid(75)
-    W.data *= uniform(W.nnz) + 0.1
-    chain = MarkovChain(scipy.sparse.diags_array(1 / W.sum(axis=1)) @ W)
-    M = chain.discounted_visits(0.99, tol=1e-11)
-    assert M.method == "directed"
-    assert M.error_bound == pytest.approx(1e-9)
-    x = real(chain.size)
-    y = M @ x
-    np.testing.assert_allclose(y - 0.99 * chain.transition @ y, x, atol=1e-10)
-    z = M.T @ x
-    np.testing.assert_allclose(z - 0.99 * chain.transition.T @ z, x, atol=1e-10)
-
-
-def test_a_tree_of_many_nodes_costs_no_fill():
-    n = 100_000
-    i = np.arange(1, n)
-    parents = np.random.default_rng(0).integers(0, i)
-    W = scipy.sparse.coo_array((np.ones(n - 1), (i, parents)), shape=(n, n))
-    chain = MarkovChain.from_graph(scipy.sparse.csr_array(W + W.T))
-    h = chain.hitting_times([0])
-    residual = h - chain.transition @ h - 1
-    assert np.abs(residual[1:]).max() < 1e-12 * h.max()
-    K, start = chain.first_passage_kernel(0.9), np.zeros(n)
-    start[7] = 1
-    assert explain(chain.discounted_visits(0.9)).method == "forest"
-    agree(K @ start, chain.hitting_transform(7, -np.log(0.9)))
-
-
-def test_explain_names_the_solver():
-    M = MarkovChain(IRREDUCIBLE["tree"]).discounted_visits(0.5)
-    assert explain(M).method == M.method == "forest"
 
 
 # --- as a mask --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from structmask import ConvergenceWarning, MarkovChain, MarkovProcess, use_backe
 from structmask.graphs import uniformisation
 from tests import naive
 from tests.cases import real
-from tests.graphs.test_markov import CYCLE, N, agree, symmetric, uniform
+from tests.graphs.chains import CYCLE, N, agree, symmetric, uniform
 
 RATES = {
     "random": 3 * uniform(N, N) * (uniform(N, N, seed=1) < 0.2) + CYCLE,
