@@ -5,42 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-
-from structmask import Toeplitz
-from structmask.adapters.torch import masked_attention
-
-
-class RelativePositions(nn.Module):
-    """A learnable Toeplitz mask exp(b[i - j]) over a grid, one table a head; it starts at b = 0, as no mask."""
-
-    def __init__(self, heads: int, grid: tuple[int, ...]) -> None:
-        super().__init__()
-        shape = (heads, *(2 * n - 1 for n in grid))
-        self.structure = Toeplitz(np.ones(shape, dtype=np.float32), levels=len(grid))
-        self.logarithms = nn.Parameter(torch.zeros(shape))
-
-    def generators(self) -> dict[str, torch.Tensor]:
-        return {"offsets": self.logarithms.exp()}
-
-
-class Attention(nn.Module):
-    """Attention of several heads: linear under a mask (fixed, learnable or given with the input), or softmax."""
-
-    def __init__(self, dim: int, heads: int, *, mask: Any = None, softmax: bool = False) -> None:
-        super().__init__()
-        self.heads, self.softmax, self.mask = heads, softmax, mask
-        self.inward, self.outward = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-
-    def forward(self, x: torch.Tensor, mask: Any = None) -> torch.Tensor:
-        q, k, v = self.inward(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-3, -2)
-        if self.softmax:
-            out = nn.functional.scaled_dot_product_attention(q, k, v)
-        else:
-            out = masked_attention(q, k, v, **_as_arguments(self.mask if mask is None else mask))
-        return self.outward(out.transpose(-3, -2).flatten(-2))
 
 
 class Block(nn.Module):
@@ -52,7 +18,7 @@ class Block(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, x: torch.Tensor, mask: Any = None) -> torch.Tensor:
-        x = x + self.attention(self.norms[0](x), mask)
+        x = x + self.attention(self.norms[0](x), mask=mask)
         return x + self.perceptron(self.norms[1](x))
 
 
@@ -66,7 +32,7 @@ class SequenceClassifier(nn.Module):
         *,
         dim: int,
         layers: int,
-        attention: Callable[[], Attention],
+        attention: Callable[[], nn.Module],
         positions: int | None = None,
     ) -> None:
         super().__init__()
@@ -82,9 +48,3 @@ class SequenceClassifier(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(x.mean(-2))
-
-
-def _as_arguments(mask: Any) -> dict[str, Any]:
-    if isinstance(mask, nn.Module):
-        return {"mask": mask.structure, "parameters": mask.generators()}
-    return mask if isinstance(mask, dict) else {"mask": mask}

@@ -19,10 +19,10 @@ from torch import nn
 
 from experiments import command, graphs
 from experiments.data import Packed, Split
-from experiments.models import Attention, Block
+from experiments.models import Block
 from experiments.training import Budget, Variant
 from structmask import Dense
-from structmask.adapters.torch import matmul
+from structmask.adapters.torch import MaskedLinearAttention, matmul
 
 FEATURES, CLASSES = 5, 2
 
@@ -42,7 +42,7 @@ class Config:
     heads: int = 2
     dim: int = 18
     layers: int = 2
-    budget: Budget = Budget(epochs=25, rates=(3e-3, 1e-2, 3e-2), seeds=3)
+    budget: Budget = Budget(epochs=20, rates=(5e-3, 2e-2), seeds=3)
 
 
 QUICK = Config(nodes=20, p=0.1, train=16, validation=8, test=8, batch=8, layers=1, budget=Budget(1, (1e-2,), 1))
@@ -79,7 +79,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.inward, self.outward = nn.Linear(dim, 3 * dim), nn.Linear(3 * dim, dim)
 
-    def forward(self, x: torch.Tensor, mask: Dense) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *, mask: Dense) -> torch.Tensor:
         return self.outward(matmul(mask, self.inward(x).unsqueeze(1)).squeeze(1).relu())
 
 
@@ -99,7 +99,7 @@ class Convolving(nn.Module):
 
 def variants(config: Config) -> list[Variant]:
     """Attention under each mask, and convolutions."""
-    attending = partial(Attending, config, partial(Attention, config.dim, config.heads))
+    attending = partial(Attending, config, partial(MaskedLinearAttention, config.dim, config.heads))
     mixed = partial(Attending, config, partial(Convolution, config.dim))
     convolved = partial(split, config, graphs.gcn)
     return [

@@ -15,9 +15,10 @@ import torch
 
 from experiments import command
 from experiments.data import Samples, Split, mnist1d
-from experiments.models import Attention, RelativePositions, SequenceClassifier
+from experiments.models import SequenceClassifier
 from experiments.training import Budget, Variant
 from structmask import Causal
+from structmask.adapters.torch import MaskedLinearAttention, RelativePositionMask
 
 LENGTH, CLASSES = 40, 10
 
@@ -32,7 +33,7 @@ class Config:
     dim: int = 16
     heads: int = 2
     layers: int = 2
-    budget: Budget = Budget(epochs=10, rates=(3e-3, 1e-2, 3e-2), seeds=3)
+    budget: Budget = Budget(epochs=10, rates=(5e-3, 2e-2), seeds=3)
 
 
 QUICK = Config(train=100, validation=50, test=50, dim=8, heads=2, layers=1, budget=Budget(1, (1e-2,), 1))
@@ -44,7 +45,7 @@ def variants(config: Config) -> list[Variant]:
     masks = {
         "no mask": lambda: None,
         "causal": lambda: Causal(LENGTH),
-        "1-D mask": lambda: RelativePositions(heads, (LENGTH,)),
+        "1-D mask": lambda: RelativePositionMask(LENGTH, heads=heads),
     }
     ordered, shuffled = (partial(split, config, shuffle=shuffle) for shuffle in (False, True))
     rows = [(name, name, None, ordered) for name in masks]
@@ -57,7 +58,7 @@ def variants(config: Config) -> list[Variant]:
             CLASSES,
             dim=config.dim,
             layers=config.layers,
-            attention=lambda: Attention(config.dim, heads, mask=masks[mask]()),
+            attention=lambda: MaskedLinearAttention(config.dim, heads, mask=masks[mask]()),
             positions=positions,
         )
 

@@ -23,9 +23,10 @@ from torch import nn
 
 from experiments import command
 from experiments.data import MissingDataError, Packed, Split
-from experiments.models import Attention, Block
+from experiments.models import Block
 from experiments.training import IGNORED, Budget, Variant
 from structmask import StructuredMatrix, as_forest, tree_decay
+from structmask.adapters.torch import MaskedLinearAttention, MaskModule
 
 Tree: TypeAlias = tuple[np.ndarray, list[str]]  # parents, and the types of nodes
 
@@ -69,7 +70,7 @@ class Guessing(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(config.classes + 1, config.dim)
         self.blocks = nn.ModuleList(
-            [Block(config.dim, Attention(config.dim, config.heads)) for _ in range(config.layers)]
+            [Block(config.dim, MaskedLinearAttention(config.dim, config.heads)) for _ in range(config.layers)]
         )
         self.head = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.classes))
         start = torch.linspace(-1.5, 1.0, config.heads).repeat(config.layers, 1)  # from long to short reach
@@ -78,9 +79,19 @@ class Guessing(nn.Module):
     def forward(self, types: torch.Tensor, mask: StructuredMatrix) -> torch.Tensor:
         x = self.embed(types)
         for index, block in enumerate(self.blocks):
-            rate = {} if self.logarithms is None else {"rate": self.logarithms[index].exp()}
-            x = block(x, {"mask": mask, "parameters": rate})
+            x = block(x, mask if self.logarithms is None else Decay(mask, self.logarithms[index].exp()))
         return self.head(x)
+
+
+class Decay(MaskModule):
+    """The decays of a batch's forest, with rates that belong to the model."""
+
+    def __init__(self, structure: StructuredMatrix, rates: torch.Tensor) -> None:
+        super().__init__(structure)
+        self.rates = rates
+
+    def generators(self) -> dict[str, torch.Tensor]:
+        return {"rate": self.rates}
 
 
 def split(config: Config, kind: str, seed: int) -> Split:

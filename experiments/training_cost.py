@@ -9,6 +9,7 @@ has resident at its peak beyond what it had before the step, operands and masks 
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,9 +58,10 @@ def costs(config: Config) -> Iterator[Cost]:
             if way == SOFTMAX and 6 * 4 * config.heads * L**2 > available_bytes() / 2:
                 continue
             step = maker(config, L)
-            seconds = _seconds(step, config.seconds)
+            seconds, peak = _measured(step, config.seconds)
             unit = unit or seconds
-            yield Cost(way, L, seconds / unit, (peak_bytes(step) or float("nan")) / 1e6)
+            print(f"  {way}: {L}", file=sys.stderr, flush=True)
+            yield Cost(way, L, seconds / unit, peak / 1e6)
             del step
             gc.collect()
 
@@ -103,15 +105,19 @@ def _step(leaves: tuple[torch.Tensor, ...], forward: Callable[[], torch.Tensor])
     return step
 
 
-def _seconds(step: Callable[[], None], least: float) -> float:
-    """The fastest of a few, the first one left out."""
-    step()
+def _measured(step: Callable[[], None], least: float) -> tuple[float, float]:
+    """Seconds, the fewest of a few but the first, and the peak of memory in bytes."""
     found: list[float] = []
-    while not found or sum(found) < least:
+
+    def timed() -> None:
         start = time.perf_counter()
         step()
         found.append(time.perf_counter() - start)
-    return min(found)
+
+    peak = peak_bytes(timed)  # steps twice
+    while len(found) < 2 or sum(found[1:]) < least:
+        timed()
+    return min(found[1:]), float("nan") if peak is None else peak
 
 
 def plot(path: Path, rows: list[Cost]) -> None:
