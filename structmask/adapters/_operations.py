@@ -7,7 +7,7 @@ from typing import Any
 from structmask.adapters._compute import alone
 from structmask.adapters._functions import Attention, Product, Solution
 from structmask.adapters._parameters import Parameters, named
-from structmask.adapters._tensors import Tensor, array, check_places, check_tensors, promoted
+from structmask.adapters._tensors import Tensor, check_places, check_tensors, promoted
 from structmask.attention import check_padding, check_shapes, repeated_over_padding, without_padding
 from structmask.features import apply_features, elu_features
 from structmask.linalg.base import StructuredMatrix
@@ -56,7 +56,8 @@ def masked_attention(
     TypeError
         If an operand is not a tensor of float32 or float64 (real or complex), or the padding not boolean.
     BackendError
-        If a tensor is not on the CPU, or the backend in force is "cupy".
+        If tensors are on several devices, on one that is neither the CPU nor CUDA, or where the backend in force does
+        not compute.
 
     Notes
     -----
@@ -78,15 +79,14 @@ def masked_attention(
     check_tensors(q=q, k=k, v=v)
     check_shapes(q, k, v)
     if key_padding_mask is not None:
-        check_places(key_padding_mask=key_padding_mask)
+        check_places(q=q, key_padding_mask=key_padding_mask)
     check_padding(key_padding_mask, mask, q, k, v)
     q, k = promoted(q, k)
     F, G = apply_features(features, q, repeated_over_padding(k, key_padding_mask))
     check_tensors(**{"the features of q": F, "the features of k": G})
     G, v = (without_padding(x, key_padding_mask) for x in (G, v))
-    names, tensors = named(mask, parameters)
-    padding = None if key_padding_mask is None else array(key_padding_mask)
-    options = {"method": method, "eps": eps, "padding": padding}
+    names, tensors = named(mask, parameters, v)
+    options = {"method": method, "eps": eps, "padding": key_padding_mask}
     return Attention.apply(*promoted(F, G, v), mask, names, options, *tensors)
 
 
@@ -125,7 +125,7 @@ def matmul(mask: StructuredMatrix, x: Tensor, /, *, parameters: Parameters | Non
     if not isinstance(mask, StructuredMatrix):
         msg = f"matmul needs a StructuredMatrix on the left, got {type(mask).__name__}; torch multiplies tensors itself"
         raise TypeError(msg)
-    names, tensors = named(mask, parameters)
+    names, tensors = named(mask, parameters, x)
     if x.ndim == 1:
         return Product.apply(x[:, None], mask, names, *tensors)[..., 0]
     return Product.apply(x, mask, names, *tensors)
@@ -188,5 +188,5 @@ def solve(
     if not (preconditioner is None or isinstance(preconditioner, str)):
         msg = f"solve on tensors takes a preconditioner by name, or None, got {type(preconditioner).__name__}"
         raise TypeError(msg)
-    names, tensors = named(mask, parameters)
+    names, tensors = named(mask, parameters, b)
     return Solution.apply(b, mask, names, {"tol": tol, "preconditioner": preconditioner}, *tensors)

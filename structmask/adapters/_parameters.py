@@ -15,14 +15,14 @@ from structmask.linalg.generators import Gradients
 Parameters: TypeAlias = Mapping[Any, Any]  # from field name (or position) to a value or again Parameters
 
 
-def named(mask: Any, parameters: Parameters | None) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
-    """Dotted names and tensors of the parameters given; raises for names that are not the mask's."""
+def named(mask: Any, parameters: Parameters | None, operand: Tensor) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
+    """Dotted names and tensors of the parameters given; raises for names that are not the mask's, and other devices."""
     given = flat(parameters or {})
     own = flat(mask.parameters) if isinstance(mask, StructuredMatrix) else {}
     if unknown := sorted(set(given) - set(own)):
         msg = f"{mask!r} has no parameters {unknown}; it has {sorted(own)}"
         raise ValueError(msg)
-    check_tensors(**given)
+    check_tensors(**{**given, "the operand": operand})
     return tuple(given), tuple(given.values())
 
 
@@ -44,7 +44,7 @@ def of_parameters(
     """Gradients of a mask's generators for these dotted names, None where none is wanted."""
     by_name = flat(gradients)
     return [
-        reduced(by_name.get(name, np.zeros(tuple(x.shape))), x) if needed else None
+        (reduced(by_name[name], x) if name in by_name else torch.zeros_like(x)) if needed else None
         for name, x, needed in zip(names, tensors, wanted, strict=True)
     ]
 

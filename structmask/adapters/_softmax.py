@@ -66,7 +66,7 @@ def softmax_attention(
     check_tensors(q=q, k=k, v=v)
     check_shapes(q, k, v)
     if key_padding_mask is not None:
-        check_places(key_padding_mask=key_padding_mask)
+        check_places(q=q, key_padding_mask=key_padding_mask)
     check_padding(key_padding_mask, mask, q, k, v)
     q, k, v = promoted(q, *(without_padding(x, key_padding_mask) for x in (k, v)))
     logits = q @ k.mT / math.sqrt(q.shape[-1])

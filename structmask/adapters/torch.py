@@ -7,7 +7,9 @@ of which the mask's are functions. `MaskedLinearAttention` is a layer of several
 
 Tensors share their memory with the computation: nothing is copied. First derivatives only; asking for more raises.
 Tensors of half precision are computed with in float32 under autocast, and refused elsewhere. torch.compile breaks its
-graph at these functions and calls them as they are.
+graph at these functions and calls them as they are. Threads may share masks; in workers forked from a process that has
+computed, kernels run on one thread. CUDA tensors are CuPy's arrays by DLPack, on torch's current stream, and a mask on
+the host is copied to the device of its operands; this path has run on a stand-in for CuPy only, never on hardware.
 """
 
 from structmask.adapters._attention_module import MaskedLinearAttention

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from structmask import as_forest, laplacian
+from structmask import as_forest, graph_random_features, laplacian
 
 torch = pytest.importorskip("torch")
 
@@ -168,6 +168,23 @@ def test_where_the_others_start():
     assert np.allclose(heat, exponential(torch.ones(()), torch.tensor(laplacian(GRAPH, kind="symmetric").toarray())))
     rate = adapter.TreeDecayMask(TREE, heads=2, initial=[1.0, math.e]).log_rate
     assert torch.allclose(rate, torch.tensor([0.0, 1.0]))
+
+
+def test_coefficients_of_random_features_are_learned():
+    module = adapter.as_module(graph_random_features(GRAPH / 8, [1.0, 0.5, 0.25], walks=5, stop=0.5, rng=0))
+    assert list(module.state_dict()) == ["modulation"]
+    q, k, v = (torch.randn(N, 3) for _ in range(3))
+    weight = torch.randn(N, 3)
+
+    def loss(f):
+        return (torch.func.functional_call(module, {"modulation": f}, (v,)) * weight).sum()
+
+    def attention(f):
+        return adapter.masked_attention(q, k, v, mask=module.structure, parameters={"modulation": f}, eps=0.1)
+
+    f = module.modulation.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(loss, (f,))
+    assert torch.autograd.gradcheck(attention, (f,))
 
 
 def test_one_mask_serves_several_heads_and_layers():

@@ -545,7 +545,7 @@ def test_other_dtypes_are_refused(dtype):
 
 def test_other_devices_and_backends_are_refused(monkeypatch):
     q, k, v = tensors((4, 2), (4, 2), (4, 2))
-    with pytest.raises(BackendError, match=r"v is on meta, .* CPU only; move it: x.cpu\(\)"):
+    with pytest.raises(BackendError, match=r"v is on meta, .* CUDA devices; move it: x.cpu\(\)"):
         masked_attention(q, k, v.to("meta"))
     with pytest.raises(BackendError, match="x is on meta"):
         matmul(Causal(4), v.to("meta"))

@@ -75,6 +75,12 @@ class ndarray:
         note("to_host", ".tolist()")
         return self.held.tolist()
 
+    def __dlpack__(self, **options):
+        return self.held.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.held.__dlpack_device__()
+
     def __array__(self, *_, **__):
         msg = "Implicit conversion to a NumPy array is not allowed. Please use `.get()`"
         raise TypeError(msg)
@@ -387,6 +393,8 @@ def _modules():
     cupy.fft, cupy.linalg = Module("cupy.fft", np.fft), Module("cupy.linalg", np.linalg)
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0),
+        Device=contextlib.nullcontext,
+        ExternalStream=lambda stream, device: contextlib.nullcontext((stream, device)),
     )
     sparse = types.ModuleType("cupyx.scipy.sparse")
     sparse.csr_matrix = csr_matrix
