@@ -81,3 +81,17 @@ def test_syntax_trees_are_in_preorder_and_shuffling_keeps_their_shape():
     assert np.abs(found["tree"] - found["shuffled"]).max() > 0.1
     positions = np.arange(8)
     np.testing.assert_allclose(found["row"][8:, 8:], np.exp(-np.abs(positions[:, None] - positions)))
+
+
+def test_hidden_nodes_of_a_function_look_alike_without_a_mask():
+    module = syntax_tree.ast.parse("def f(x):\n    return x + 1")
+    trees, config = [syntax_tree._tree(module.body[0])] * 2, syntax_tree.QUICK
+    known = {name: index for index, name in enumerate(sorted(set(trees[0][1])))}
+    alike = {}
+    for kind in ("none", "tree"):
+        (given, mask), _ = syntax_tree._batch(trees, known, config, kind, np.random.default_rng(0))
+        given[[2, 7, 10, 15]] = config.classes  # an argument's name and a constant, in either function
+        syntax_tree.torch.manual_seed(0)
+        scores = syntax_tree.Guessing(config, decays=kind != "none")(given, mask).detach().numpy()
+        alike[kind] = np.allclose(scores[2], scores[7], rtol=1e-4, atol=1e-5)
+    assert alike == {"none": True, "tree": False}
