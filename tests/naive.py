@@ -204,6 +204,17 @@ def tree_paths(parents):
     return paths
 
 
+def subtrees(parents):
+    """inside[v, i]: whether node i is v, or has it among its ancestors."""
+    inside = np.zeros((len(parents), len(parents)), bool)
+    for i in range(len(parents)):
+        v = i
+        while v >= 0:
+            inside[v, i] = True
+            v = parents[v]
+    return inside
+
+
 def tree_decay(parents, factors):
     """M_ij = product of the factors of the edges between i and j, 0 between trees."""
     factors, n = np.asarray(factors), len(parents)

@@ -86,6 +86,13 @@ class Grids:
         grids = rows.reshape(rows.shape[0], -1, Y.shape[2])
         from_grids(self.of.node, self.of.dist, merges, self.step, self.points, grids, Y)
 
+    def dots(self, merges: Ints, rows: Array, G: Array, W: Floats) -> None:
+        """W += inner products of rows of the grids with those of G, at the entries of the lists."""
+        from structmask.backends._numba.tree_grid import dots_with_grids
+
+        grids = rows.reshape(rows.shape[0], -1, G.shape[2])
+        dots_with_grids(self.of.node, self.of.dist, merges, self.step, self.points, grids, G, W)
+
     def work(self, columns: int) -> Work:
         """What a product costs."""
         wide, side, m = 8 * -(-columns // 8), self.sides.astype(float), self.merges
@@ -125,11 +132,22 @@ class Hankel:
 
     def apply(self, X: Array, Y: Array) -> None:
         """Y += the product, for X, Y (B, n, 8)."""
+        for merges, rows in self._products(X):
+            self.grids.deal(merges, rows, Y)
+
+    def apply_crossings(self, G: Array, X: Array, W: Floats) -> None:
+        """W[entry] += <G, the product with X> + <X, the product with G>."""
+        for g, x in ((G, X), (X, G)):
+            for merges, rows in self._products(x):
+                self.grids.dots(merges, rows, g, W)
+
+    def _products(self, X: Array) -> Iterator[tuple[Ints, Array]]:
+        """Merges, a batch at a time, and the product on their grids."""
         from structmask.backends._numba.convolution import product
 
         for side, merges in self.grids.batches(X.shape[0] * X.shape[2]):
             sums = self.grids.sums(merges, side, X, swapped=True)
-            self.grids.deal(merges, product(_plan(side), self._spectrum(side), sums), Y)
+            yield merges, product(_plan(side), self._spectrum(side), sums)
 
 
 def grid_sides(points: Array) -> Ints:

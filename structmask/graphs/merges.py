@@ -28,9 +28,11 @@ class Merges:
     """
 
     order: Ints
+    parents: Ints
     node: Array
     dist: Floats
     merges: Ints
+    begins: Ints
     whole_node: Array
     whole_parent: Array
     whole_length: Floats
@@ -50,7 +52,7 @@ class Merges:
         order = preorder.astype(np.int64)
         place, above = inverse(order), forest.parents[order]
         parents = np.where(above < 0, -1, place[above]) if forest.size else above
-        return cls(order, *merge_plan(parents, forest.lengths[order], _LARGEST_WHOLE))
+        return cls(order, parents, *merge_plan(parents, forest.lengths[order], _LARGEST_WHOLE))
 
     # --- distances --------------------------------------------------------------------------------------------------
 
@@ -100,7 +102,7 @@ class Merges:
         return to_lanes(np.ascontiguousarray(X), self.order)
 
     @cached_property
-    def _position(self) -> Ints:
+    def position(self) -> Ints:
         return inverse(self.order)
 
     def from_lanes(self, blocks: Array, columns: int, dtype: Any) -> Array:
@@ -108,7 +110,7 @@ class Merges:
         from structmask.backends._numba.lanes import from_lanes
 
         Y = np.empty((blocks.shape[1], columns), dtype)
-        from_lanes(blocks, self._position, Y)
+        from_lanes(blocks, self.position, Y)
         return Y
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ _GRID_POINTS = 16  # of local interpolation
 _LARGEST_GRID = 64  # points a node
 _MOST_KEPT = 1 << 24  # values of f that are made once and kept; beyond that every product makes them anew
 _STRIP = 1 << 15
+_TASKS = 64  # ranges of merges that threads share out
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,22 @@ class Panels:
         side = Grids(self.of, m[wide], step, _GRID_POINTS).sides
         cost = 8.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
         long = wide[lists[wide].prod(axis=1, dtype=float) > cost]
-        grids = Grids(self.of, m[long], step, _GRID_POINTS)
-        used = int(2 * windows.furthest / step) + 2 * _GRID_POINTS  # f may not be defined much further
-        points = np.minimum(np.arange(2 * grids.sides.max(initial=1) - 1), used) * step
-        return Hankel(grids, evaluate(self.function, points)), long
+        return self._on_grids(Grids(self.of, m[long], step, _GRID_POINTS)), long
+
+    def _on_grids(self, grids: Grids) -> Hankel:
+        points = np.minimum(np.arange(2 * grids.sides.max(initial=1) - 1), self._used(grids)) * grids.step
+        return Hankel(grids, evaluate(self.function, points))
+
+    def _used(self, grids: Grids) -> int:
+        """Steps of the last value on a grid: f may not be defined much further."""
+        return int(2 * self.windows.furthest / grids.step) + 2 * _GRID_POINTS
+
+    @property
+    def outermost(self) -> float:
+        """The largest distance at which f is called."""
+        hankel, long = self._grid
+        on_grid = self._used(hankel.grids) * hankel.grids.step if long.size else 0.0
+        return max(self.of.reach, 2 * self.windows.furthest, on_grid)
 
     def _step(self) -> float | None:
         """The largest step whose local interpolation meets samples of f; None if it would need too many points."""
@@ -173,6 +187,14 @@ class Panels:
     def _whole_values(self, number: int) -> Floats:
         return self._values(("whole", number), lambda: self.of.whole_distances(*self.of.whole_chunks[number]))
 
+    def with_function(self, function: Callable[[Any], Any]) -> Panels:
+        """The same pairs of panels for a function that is smooth where this one is, as its derivative: not tested."""
+        other = dataclasses.replace(self, function=function)
+        (hankel, long), windows = self._grid, dataclasses.replace(self.windows, function=function)
+        other.__dict__.update(windows=windows, _interactions=self._interactions, _near=self._near)
+        other.__dict__["_grid"] = other._on_grids(hankel.grids) if long.size else hankel, long
+        return other
+
     # --- the product ------------------------------------------------------------------------------------------------
 
     def apply(self, X: Array) -> Array:
@@ -190,6 +212,42 @@ class Panels:
                 run(near[first:last], self.of.node, self._near_values(number), x, y)
             self._grid[0].apply(x, y)
         return self.of.from_lanes(y, X.shape[1], X.dtype)
+
+    def crossings(self, G: Array, X: Array) -> Floats:
+        """Sums over the pairs i, j across each edge of f(dist) (<G_i, X_j> + <G_j, X_i>), by node, for its edge up.
+
+        For f', the gradient of <G, M X> for the lengths. G, X (n, columns) are real.
+        """
+        from structmask.backends._numba import crossings
+
+        of = self.of
+        g, x, out = of.to_lanes(G), of.to_lanes(X), np.zeros(of.order.size)
+        for number, (first, last, _) in enumerate(of.whole_chunks):
+            whole = of.whole_pointers, of.whole_node, of.whole_parent
+            crossings.whole_crossings(first, last, *whole, self._whole_values(number), of.parents, g, x, out)
+        if len(of.merges):
+            W = np.zeros(of.node.size)
+            self._far_crossings(g, x, W)
+            near, ranges = self._near
+            for number, (first, last, _) in enumerate(ranges):
+                crossings.near_crossings(near[first:last], of.node, self._near_values(number), g, x, W)
+            self._grid[0].apply_crossings(g, x, W)
+            crossings.edge_sums(of.parents, of.node, of.begins, W, out)
+        return out[of.position]
+
+    def _far_crossings(self, g: Array, x: Array, W: Floats) -> None:
+        from structmask.backends._numba import panels
+
+        table, far, _, _, panel_pointers, far_pointers = self._interactions
+        if not len(far):
+            return
+        of, lengths = self.of, self.of.merges[:, 1::2] - self.of.merges[:, ::2]
+        shares = np.cumsum(lengths.sum(axis=1))
+        inner = np.searchsorted(shares, np.linspace(0, shares[-1], _TASKS)[1:-1])
+        tasks = np.unique(np.concatenate([[0], inner, [len(shares)]]))
+        run = panels.far_crossings_serial if x.size < SERIAL_SIZE else panels.far_crossings_parallel
+        plan = table, far, *self._kernels, panel_pointers, far_pointers, self.windows.furthest
+        run(of.node, of.dist, *plan, tasks, g, x, W[:, None])
 
     def work(self, columns: int) -> Work:
         """What a product costs."""

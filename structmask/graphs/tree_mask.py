@@ -13,8 +13,10 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.graphs.crossings import length_gradient
 from structmask.graphs.merges import Merges
 from structmask.graphs.panels import Panels
+from structmask.graphs.slopes import Slope
 from structmask.graphs.tree import Forest
 from structmask.graphs.tree_building import as_forest
 from structmask.graphs.tree_table import TreeTable, by_rows, heads, put, real_view, runs_merges
@@ -47,14 +49,23 @@ class TreeFunction(StructuredMatrix):
         A factor of all entries, the generator of the mask.
     tol : float, optional
         Largest error of an entry; 1e-12 times the largest |f| by default.
+    derivative : callable, optional
+        f', for the gradient of lengths; by default that of a polynomial that has `deriv`, else of series that meet f.
+    lengths : array (n,), optional
+        Lengths in the place of the forest's, a generator too: on the host, in double precision.
     """
 
     forest: Forest
     function: Callable[[Any], Any]
     scale: float | complex = 1.0
     tol: float | None = None
+    derivative: Callable[[Any], Any] | None = None
+    lengths: Any = None
 
     def __post_init__(self) -> None:
+        if self.lengths is not None and self.lengths is not self.forest.lengths:
+            object.__setattr__(self, "forest", as_forest(self.forest, lengths=self.lengths))
+        object.__setattr__(self, "lengths", self.forest.lengths)
         if getattr(self.scale, "shape", ()) != ():
             msg = f"TreeFunction needs a scalar scale, got an array of shape {self.scale.shape}"  # type: ignore[union-attr]
             raise ValueError(msg)
@@ -68,21 +79,36 @@ class TreeFunction(StructuredMatrix):
 
     def _generators(self) -> Iterator[tuple[str, Any]]:
         yield "scale", self.scale  # the tolerance, though a number, generates nothing
+        yield "lengths", self.lengths
+
+    def _map(self, function: Callable[[Any], Any]) -> TreeFunction:
+        """Lengths stay real, in double precision, and on the host, whatever the matrix is."""
+        return dataclasses.replace(self, scale=function(self.scale))
+
+    def _leaves(self) -> Iterator[Any]:
+        yield self.scale
 
     # --- products ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def panels(self) -> Panels:
         """The plan, and the function it was made for."""
-        memory = self.forest.__dict__.setdefault("_panels", {})
-        key = (self.function, self.tol)
+        return self._last("_panels", self._made)
+
+    def _last(self, name: str, make: Callable[[], Panels]) -> Panels:
+        """The plan that the forest keeps under a name: that of the last function, which is enough."""
+        memory = self.forest.__dict__.setdefault(name, {})
+        key = (id(self.function), self.tol, id(self.derivative))
         if key not in memory:
-            merges = Merges.of(self.forest)
-            loose = Panels(merges, self.function, _TOLERANCE)
-            memory.clear()  # the last function's plan is enough to keep
-            memory[key] = loose if self.tol is None else Panels(merges, self.function, self._relative(loose))
-        plan: Panels = memory[key]
-        return plan
+            plan = make()
+            memory.clear()
+            memory[key] = plan, self.function, self.derivative  # kept, so that what they are known by stays theirs
+        found: Panels = memory[key][0]
+        return found
+
+    def _made(self) -> Panels:
+        loose = Panels(Merges.of(self.forest), self.function, _TOLERANCE)
+        return loose if self.tol is None else Panels(loose.of, self.function, self._relative(loose))
 
     def _relative(self, plan: Panels) -> float:
         """The tolerance relative to the largest entry; a warning if rounding is larger."""
@@ -111,7 +137,26 @@ class TreeFunction(StructuredMatrix):
         xp = arrays.namespace(X)
         Y = dataclasses.replace(self, scale=1.0)._matmat(X)
         inner = xp.sum(G * (xp.conj(Y) if arrays.is_complex(Y) else Y))
-        return {"scale": unbroadcast(inner, (), complex_=isinstance(self.scale, complex))}
+        lengths = self._length_gradient(G if self.scale == 1 else G * self.scale.conjugate(), X)
+        return {"scale": unbroadcast(inner, (), complex_=isinstance(self.scale, complex)), "lengths": lengths}
+
+    def _length_gradient(self, G: Array, X: Array) -> Array:
+        if runs_merges(X):
+            return length_gradient(self.forest, self._last("_slopes", self._slopes), G, X)
+        return length_gradient(self.forest, TreeFunction(self.forest, self._slope(self.forest.diameter, X)), G, X)
+
+    def _slopes(self) -> Panels:
+        return self.panels.with_function(self._slope(self.panels.outermost, self.panels.of.dist))
+
+    def _slope(self, reach: float, like: Array) -> Callable[[Any], Any]:
+        """f', on arrays like the one given."""
+        if self.derivative is not None:
+            return self.derivative
+        if hasattr(self.function, "deriv"):  # polynomials of NumPy
+            exact: Callable[[Any], Any] = self.function.deriv()
+            return exact
+        asarray = arrays.namespace(like).asarray
+        return Slope.of(lambda d: arrays.to_numpy(self._evaluated(asarray(d))), reach or 1.0)
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +198,9 @@ class TreeFunction(StructuredMatrix):
         return UNKNOWN
 
 
-def tree_mask(tree: Any, function: Any, /, *, tol: float | None = None) -> TreeTable | TreeFunction:
+def tree_mask(
+    tree: Any, function: Any, /, *, tol: float | None = None, derivative: Callable[[Any], Any] | None = None
+) -> TreeTable | TreeFunction:
     """Mask of any function of the distance in a tree or forest: f(dist(i, j)), 0 between trees.
 
     Parameters
@@ -167,12 +214,15 @@ def tree_mask(tree: Any, function: Any, /, *, tol: float | None = None) -> TreeT
     tol : float, optional
         For a callable and lengths that are not whole: largest error of an entry, absolute; by default 1e-12 times the
         largest |f|. The function is only known by its samples, so errors are estimates: see `error_estimate`.
+    derivative : callable, optional
+        f', for the gradient of lengths, where a function is known better than by samples; then nothing is tabulated.
 
     Returns
     -------
     TreeTable or TreeFunction
         A table where lengths are whole numbers, exact up to rounding, whose values are parameters with a gradient: a
-        callable is tabulated. Otherwise a function of real distances.
+        callable is tabulated. Otherwise a function of real distances, whose lengths are parameters with a gradient:
+        ``TreeFunction(forest, function)`` is one for whole lengths too.
 
     Warns
     -----
@@ -207,15 +257,18 @@ def tree_mask(tree: Any, function: Any, /, *, tol: float | None = None) -> TreeT
         msg = f"tol must be positive, got {tol}"
         raise ValueError(msg)
     if not callable(function):
+        if derivative is not None:
+            msg = "derivative= goes with a callable; the gradient of a table is that of its values"
+            raise TypeError(msg)
         values = arrays.as_array(function, "tree_mask(values)")
         if values.ndim < 1:
             msg = "tree_mask takes a callable or an array (..., D) of f(0), f(1), ..., got a scalar"
             raise ValueError(msg)
         return TreeTable(forest, values)
-    if forest.is_integer and forest.diameter <= _LONGEST_TABLE * forest.size:
+    if derivative is None and forest.is_integer and forest.diameter <= _LONGEST_TABLE * forest.size:
         return TreeTable(forest, _table(function, forest))
     _checked(evaluate(function, np.zeros(2)), forest)
-    return TreeFunction(forest, function, tol=tol)
+    return TreeFunction(forest, function, tol=tol, derivative=derivative)
 
 
 def _table(function: Callable[[Any], Any], forest: Forest) -> Array:

@@ -69,6 +69,10 @@ MASKS = {
     "state_space": lambda: StateSpace(
         positive(2, 2) / 3, positive(2), positive(2, seed=1), N, near=positive(2, seed=2)
     ),
+    "tree": lambda: structmask.tree_mask(
+        structmask.as_forest(parents=np.arange(N) // 2 - 1 + np.arange(N) % 2, lengths=positive(N)),
+        lambda d: 1 / (1 + d),
+    ),
     "sum": lambda: Toeplitz(positive(2 * N - 1)) + Causal(N, decay=decays()),
     "multiple": lambda: 3 * Causal(N, decay=0.5),
     "hadamard": lambda: Toeplitz(positive(2 * N - 1)) * LowRank(positive(N, 2), positive(N, 2, seed=1)),

@@ -155,6 +155,77 @@ def test_attention(method, mask, close):
     close(Y / mass[..., None], want)
 
 
+SLOPES = {
+    "inverse": lambda d: -1 / (1 + d) ** 2,
+    "bell": lambda d: -2 * d * np.exp(-d * d),
+    "cos": lambda d: -np.sin(d),
+    "polynomial": lambda d: 1 - 0.6 * d + 0.03 * d**2,
+    "near": lambda d: 0 * d,
+}
+
+
+def assert_length_gradient(M, parents, D, slope, tolerance):
+    """A length enters the distances of the pairs on both sides of its edge."""
+    n, P = len(parents), dense(D, slope)
+    X, G = real(n, 9), real(n, 9, seed=1)
+    pairs, below = P * (G @ X.T + X @ G.T), naive.subtrees(parents)
+    want = [pairs[np.ix_(inside, ~inside)].sum() if p >= 0 else 0.0 for p, inside in zip(parents, below, strict=True)]
+    scale = max(1.0, abs(P).max()) * np.sum(abs(G) @ abs(X.T))
+    np.testing.assert_allclose(M.pullback(G, X)["lengths"], want, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_gradient_of_lengths(kind):
+    """On zero and real lengths, from samples, and from a derivative that is given."""
+    for n, weights in {1: "real", 2: "real", 60: "zeros", 150: "real"}.items():
+        parents, lengths = zoo.tree(kind, n), zoo.lengths(weights, n)
+        forest, D = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths)
+        for name in ("inverse", "bell") if n > 2 else ("cos", "polynomial", "near"):
+            assert_length_gradient(TreeFunction(forest, FUNCTIONS[name]), parents, D, SLOPES[name], 1e-12)
+    M = tree_mask(forest, np.cos, derivative=SLOPES["cos"])
+    assert_length_gradient(M, parents, D, SLOPES["cos"], 1e-14)
+
+
+def test_gradient_of_lengths_on_grids_of_rough_functions_and_by_rows():
+    f, slope = lambda d: np.cos(30 * d), lambda d: -30 * np.sin(30 * d)
+    for kind in ("star", "deep"):
+        parents, lengths = zoo.tree(kind, 700), zoo.lengths("real", 700)
+        forest, D = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths)
+        assert_length_gradient(TreeFunction(forest, f), parents, D, slope, 1e-12)
+    parents, lengths = zoo.tree("forest", 50), zoo.lengths("real", 50)
+    M, D = tree_mask(as_forest(parents=parents, lengths=lengths), f), zoo.distances(parents, lengths)
+    with use_backend("numpy"):
+        assert_length_gradient(M, parents, D, slope, 1e-12)
+
+
+def test_polynomials_have_their_own_derivative_and_whole_lengths_can_be_parameters():
+    p, parents = np.polynomial.Polynomial([0.0, 1.0, -0.25]), zoo.tree("deep", 80)
+    forest = as_forest(parents=parents)
+    assert_length_gradient(TreeFunction(forest, p), parents, zoo.distances(parents, forest.lengths), p.deriv(), 1e-15)
+    assert isinstance(tree_mask(forest, p), TreeTable)
+    assert isinstance(tree_mask(forest, p, derivative=p.deriv()), TreeFunction)
+    with pytest.raises(TypeError, match="derivative"):
+        tree_mask(forest, [1.0, 0.5], derivative=p)
+
+
+def test_lengths_are_replaced_and_checked():
+    parents, lengths = zoo.tree("recursive", 60), zoo.lengths("real", 60)
+    M, new = tree_mask(as_forest(parents=parents, lengths=lengths), FUNCTIONS["bell"]), 2 * lengths
+    moved = M.with_parameters(lengths=new)
+    np.testing.assert_allclose(moved.to_dense(), dense(zoo.distances(parents, new), FUNCTIONS["bell"]), atol=1e-14)
+    np.testing.assert_array_equal(M.parameters["lengths"][np.array(parents) >= 0], lengths[np.array(parents) >= 0])
+    with pytest.raises(ValueError, match="at least 0"):
+        M.with_parameters(lengths=-new)
+    with pytest.raises(ValueError, match="shape"):
+        M.with_parameters(lengths=new[:3])
+
+
+def test_a_function_without_a_derivative_warns():
+    M = TreeFunction(as_forest(parents=[-1, 0, 0], lengths=[0, 1e6, 1e6]), lambda d: np.cos(1e6 * d))
+    with pytest.warns(ConvergenceWarning, match="pass derivative="):
+        M.pullback(np.ones(3), np.ones(3))
+
+
 def test_parallel_and_serial_products_agree(close):
     n = 3000
     forest = as_forest(parents=zoo.tree("deep", n), lengths=zoo.lengths("real", n))
@@ -182,7 +253,7 @@ def test_a_tolerance_below_rounding_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         M = tree_mask(forest, FUNCTIONS["inverse"], tol=1e-10)
-        assert M.parameters.keys() == M.pullback(np.ones(200), M @ np.ones(200)).keys() == {"scale"}
+        assert M.parameters.keys() == M.pullback(np.ones(200), M @ np.ones(200)).keys() == {"scale", "lengths"}
 
 
 @pytest.mark.parametrize(

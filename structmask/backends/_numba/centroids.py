@@ -12,7 +12,7 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def _adjacency(parents, lengths):
+def adjacency(parents, lengths):
     """Neighbours in CSR form, and the lengths of the edges to them; parents come before children."""
     n = parents.size
     pointers = np.zeros(n + 1, np.int64)
@@ -33,7 +33,7 @@ def _adjacency(parents, lengths):
 
 
 @njit(nogil=True, cache=True)
-def _component(graph, gone, start, above, queue):
+def component(graph, gone, start, above, queue):
     """Nodes reachable from one, in breadth-first order, in the queue; their number."""
     pointers, ends, _ = graph
     queue[0], above[start], count, head = start, -1, 1, 0
@@ -166,11 +166,13 @@ def merge_plan(parents: np.ndarray, lengths: np.ndarray, largest_block: int):
         All lists one after the other, each in order of distance.
     merges : array (m, 4)
         Begin and end of the two lists of each merge.
+    begins : array
+        Where the lists of each centroid begin, and the end of all; its own, a single node, comes first.
     block_node, block_parent, block_length, block_pointers : arrays
         Nodes of the components left whole, breadth first; their parents, as places within; lengths of those edges.
     """
     n = parents.size
-    graph = _adjacency(parents, lengths)
+    graph = adjacency(parents, lengths)
     pointers, ends, lengths_to = graph
     node, dist, at = np.empty(4 * n + 64, np.int32), np.empty(4 * n + 64), 0
     merges, done = np.empty((n + 1, 4), np.int64), 0
@@ -178,13 +180,14 @@ def merge_plan(parents: np.ndarray, lengths: np.ndarray, largest_block: int):
     block_pointers, block_count = np.zeros(n + 1, np.int64), 0
     gone, above, queue = np.zeros(n, np.bool_), np.full(n, -1, np.int32), np.empty(n + 1, np.int32)
     size, place, stack, top = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n + 1, np.int32), 0
+    begins, centroids = np.zeros(n + 1, np.int64), 0
     list_begin, list_end = np.empty(n + 2, np.int64), np.empty(n + 2, np.int64)
     for v in range(n):
         if parents[v] < 0:
             stack[top], top = v, top + 1
     while top > 0:
         top -= 1
-        count = _component(graph, gone, stack[top], above, queue)
+        count = component(graph, gone, stack[top], above, queue)
         if count <= largest_block:
             _whole(graph, above, queue, count, place, blocks, used)
             gone[queue[:count]] = True
@@ -203,10 +206,13 @@ def merge_plan(parents: np.ndarray, lengths: np.ndarray, largest_block: int):
                 list_end[lists], lists = at, lists + 1
                 stack[top], top = v, top + 1
         node, dist, at, done = _merged(list_begin, list_end, lists, node, dist, at, merges, done)
+        centroids += 1
+        begins[centroids] = at
     return (
         node[:at].copy(),
         dist[:at].copy(),
         merges[:done].copy(),
+        begins[: centroids + 1].copy(),
         blocks[0][:used].copy(),
         blocks[1][:used].copy(),
         blocks[2][:used].copy(),

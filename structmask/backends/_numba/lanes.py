@@ -36,6 +36,18 @@ def add_combination(weights, count, V, first, apart, Y, j):
     y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7] = y0, y1, y2, y3, y4, y5, y6, y7
 
 
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def dot_combination(weights, count, V, first, apart, W, j):
+    """Inner product of W[j] and the sum over r < count of weights[r] V[first + r apart]."""
+    w = W[j]
+    y0, y1, y2, y3, y4, y5, y6, y7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for r in range(count):
+        a, v = weights[r], V[first + r * apart]
+        y0, y1, y2, y3 = y0 + a * v[0], y1 + a * v[1], y2 + a * v[2], y3 + a * v[3]
+        y4, y5, y6, y7 = y4 + a * v[4], y5 + a * v[5], y6 + a * v[6], y7 + a * v[7]
+    return y0 * w[0] + y1 * w[1] + y2 * w[2] + y3 * w[3] + y4 * w[4] + y5 * w[5] + y6 * w[6] + y7 * w[7]
+
+
 @njit(nogil=True, cache=True)
 def copy_row(V, i, Y, j):
     """Y[j] = V[i]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row
+from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row, dot_combination
 from structmask.backends._numba.panel_plan import BEGIN, CHILDREN, END, INDEX, LEFT, LEVEL, OWN, USE
 from structmask.backends._numba.threads import serial_and_parallel
 
@@ -64,8 +64,11 @@ def _gathered(panels, P, node, dist, h, X, T, x, M, row):
 
 
 @njit(nogil=True, cache=True)
-def _scattered(panels, P, node, dist, h, L, row, T, t, Y):
-    """The local expansion of a panel at its points: Y += sum over q of T_q(point) L[row + q]."""
+def _scattered(panels, P, node, dist, h, L, row, T, t, G, Y):
+    """The local expansion of a panel at its points: Y[node] += sum over q of T_q(point) L[row + q].
+
+    With G, its inner product with the row of G instead: Y[entry, 0] += <G[node], the same>.
+    """
     at, end, p = panels[P, BEGIN], panels[P, END], T.shape[0]
     while at < end:
         count = min(_POINTS, end - at)
@@ -73,7 +76,10 @@ def _scattered(panels, P, node, dist, h, L, row, T, t, Y):
         for i in range(count):
             for q in range(p):
                 t[q] = T[q, i]
-            add_combination(t, p, L, row, 1, Y, node[at + i])
+            if G is None:
+                add_combination(t, p, L, row, 1, Y, node[at + i])
+            else:
+                Y[at + i, 0] += dot_combination(t, p, L, row, 1, G, node[at + i])
         at += count
 
 
@@ -93,13 +99,13 @@ def _moments(node, dist, panels, first, last, shifts, reach, X, T, x, M):
 
 
 @njit(nogil=True, cache=True)
-def _local(node, dist, panels, first, last, shifts, reach, L, T, t, Y):
+def _local(node, dist, panels, first, last, shifts, reach, L, T, t, G, Y):
     """Local expansions of the panels of one merge, handed from parents to children, and at last to the points."""
     p = T.shape[0]
     for P in range(first, last):
         row = (P - first) * p
         if panels[P, USE] == OWN:
-            _scattered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], L, row, T, t, Y)
+            _scattered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], L, row, T, t, G, Y)
         elif panels[P, USE] == CHILDREN:
             for child in range(2):
                 C = panels[P, LEFT + child]
@@ -109,15 +115,15 @@ def _local(node, dist, panels, first, last, shifts, reach, L, T, t, Y):
 
 
 @njit(nogil=True, cache=True)
-def _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, X, Y):
-    """Y += far field, for one block of columns."""
+def _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, begin, end, X, G, Y):
+    """Y += far field of the merges begin ... end - 1, for one block of columns; with G see `_scattered`."""
     p, most = kernels.shape[1], 0
-    for m in range(panel_pointers.size - 1):
+    for m in range(begin, end):
         if far_pointers[m + 1] > far_pointers[m]:
             most = max(most, panel_pointers[m + 1] - panel_pointers[m])
     M, L = np.empty((most * p, LANES)), np.empty((most * p, LANES))
     T, t, x = np.empty((p, _POINTS)), np.empty(p), np.empty((_POINTS, LANES))
-    for m in range(panel_pointers.size - 1):
+    for m in range(begin, end):
         if far_pointers[m + 1] == far_pointers[m]:
             continue
         first, last = panel_pointers[m], panel_pointers[m + 1]
@@ -129,15 +135,32 @@ def _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_poi
             for q in range(p):
                 add_combination(g[q], p, M, Q, 1, L, P + q)
                 add_combination(g[q], p, M, P, 1, L, Q + q)
-        _local(node, dist, panels, first, last, shifts, reach, L, T, t, Y)
+        _local(node, dist, panels, first, last, shifts, reach, L, T, t, G, Y)
 
 
 def _all_far_fields(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, X, Y):
+    merges = panel_pointers.size - 1
     for block in prange(X.shape[0]):
-        _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, X[block], Y[block])
+        x, y = X[block], Y[block]
+        _far_field(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, 0, merges, x, None, y)
+
+
+def _all_crossings(node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, tasks, G, X, W):
+    """W[entry, 0] += <G, far field of X> + <X, far field of G>; a task has the entries of its merges."""
+    for task in prange(tasks.size - 1):
+        begin, end = tasks[task], tasks[task + 1]
+        for block in range(X.shape[0]):
+            g, x = G[block], X[block]
+            _far_field(
+                node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, begin, end, x, g, W
+            )
+            _far_field(
+                node, dist, panels, far, kernels, shifts, panel_pointers, far_pointers, reach, begin, end, g, x, W
+            )
 
 
 far_field_serial, far_field_parallel = serial_and_parallel(_all_far_fields)
+far_crossings_serial, far_crossings_parallel = serial_and_parallel(_all_crossings)
 
 
 # --- windows of f -----------------------------------------------------------------------------------------------------

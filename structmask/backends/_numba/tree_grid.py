@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from structmask.backends._numba.lanes import add_combination, add_multiple
+from structmask.backends._numba.lanes import add_combination, add_multiple, dot_combination
 from structmask.backends._numba.threads import parallel
 
 
@@ -70,3 +70,16 @@ def from_grids(node, dist, merges, step, q, grids, Y):
                 for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
                     first = lagrange_weights(dist[e] / step, N, weights)
                     add_combination(weights, q, grid, first * B + block, B, y, node[e])
+
+
+@parallel
+def dots_with_grids(node, dist, merges, step, q, grids, G, W):
+    """W[entry] += <G[node], the grid of the list interpolated there>; the lists of all merges are different entries."""
+    B = G.shape[0]
+    N = grids.shape[1] // B
+    for task in prange(2 * merges.shape[0]):
+        m, side, weights = np.int64(task) // 2, np.int64(task) % 2, np.empty(q)
+        for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
+            first = lagrange_weights(dist[e] / step, N, weights)
+            for block in range(B):
+                W[e] += dot_combination(weights, q, grids[task], first * B + block, B, G[block], node[e])
