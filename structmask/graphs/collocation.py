@@ -30,10 +30,11 @@ from structmask.graphs.elimination import fills_little
 from structmask.linalg.convergence import ConvergenceWarning
 
 _STAGES = 5
-_STEPS = 12  # for each doubling of the time, before something else is tried
-_EACH = 6  # steps that a doubling is expected to take, which share the tolerance
+_STEPS = 40  # for each doubling of the time, before something else is tried
+_EACH = 12  # steps that a doubling is expected to take, which share the tolerance
+_ORDER = 8.0  # what half a step divides its bound by at least, unless that is rounding errors
 _STALLED = 0.9  # of the bound before, where it consists of rounding errors: these do not grow with steps
-_LEAST = 2e-11  # tolerance that rounding errors leave room for
+_LEAST, _FLOOR = 2e-11, 1e-13  # tolerances, in all and of a step, that rounding errors leave room for
 _EASY, _PAUSE = 0.2, 5  # share of its bound from which a step twice as long is tried, and steps to wait after a miss
 
 
@@ -103,6 +104,29 @@ class Step:
     integral_bound: float
 
 
+class Pace:
+    """Which steps are taken, and how long the next ones are, for results of some scale."""
+
+    def __init__(self, scale: float) -> None:
+        self.least, self.floor = _LEAST * scale, _FLOOR * scale
+        self.wait, self.before, self.refused = 0, math.inf, math.inf
+
+    def judged(self, bound: float, allowed: float) -> tuple[bool, float]:
+        """Whether a step with such a bound is taken, and the ratio of the next step's length to this one's.
+
+        A bound that half the step did not make far better consists of rounding errors: then it is as good as any.
+        """
+        if bound > self.refused / _ORDER:
+            self.floor = max(self.floor, min(2 * bound, self.least))
+        allowed, self.wait = max(allowed, self.floor), self.wait - 1
+        if bound > allowed:
+            self.wait, self.refused = _PAUSE, bound
+            return False, 0.5
+        is_easy = bound <= _EASY * allowed or bound >= _STALLED * self.before
+        self.before, self.refused = bound, math.inf
+        return True, 2.0 if is_easy and self.wait < 0 else 1.0
+
+
 class Integrator:
     """p exp(tQ) for distributions p in columns, or exp(tQ) f, for rates A (csr_array without a diagonal)."""
 
@@ -118,28 +142,22 @@ class Integrator:
 
         Where rounding errors do not let the steps grow, the bound is that of what is left to happen.
         """
-        h, left, error, wait, before = 0.25 / self.fastest, time, 0.0, 0, math.inf
-        changes, total, doublings = self._changes(x, h), np.zeros_like(x), 8 + math.log2(max(2.0, time * self.fastest))
-        tol = max(tol, _LEAST * self.size(x) * (time if integral else 1.0))
+        h, left, error, scale = 0.25 / self.fastest, time, 0.0, self.size(x) * (time if integral else 1.0)
+        changes, total, tol = self._changes(x, h), np.zeros_like(x), max(tol, _LEAST * scale)
+        pace, doublings = Pace(scale), 8 + math.log2(max(2.0, time * self.fastest))
         for _ in range(math.ceil(_STEPS * doublings)):
             rest = self._rest(changes, left / h) * (left / 2 if integral else 1.0)
-            if rest <= tol - error:
+            if left <= 0 or rest <= tol - error:
                 break
             allowed = (tol - error) / (_EACH * (4 + math.log2(max(1.0, left / h))))
             step = self.step(changes, h)
             bound = step.integral_bound + (left - h) * step.bound if integral else step.bound
-            ratio, wait = 1.0, wait - 1
-            if bound > allowed:
-                ratio, wait = 0.5, _PAUSE
-            else:
+            is_taken, ratio = pace.judged(bound, allowed)
+            if is_taken:
                 changes, total, left, error = step.changes, total + step.integral, left - h, error + bound
-                if wait < 0 and (bound <= _EASY * allowed or bound >= _STALLED * before):
-                    ratio = 2.0
-                before = bound
-            if left <= 0:
-                break
-            ratio = min(ratio, left / h)
-            h, changes = h * ratio, [y * ratio**j for j, y in enumerate(changes)]
+            if left > 0:
+                ratio = min(ratio, left / h)
+                h, changes = h * ratio, [y * ratio**j for j, y in enumerate(changes)]
         left = max(left, 0.0)
         rest = self._rest(changes, left / h) * (left / 2 if integral else 1.0)
         return total + left * changes[0] if integral else changes[0], error + rest

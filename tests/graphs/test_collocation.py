@@ -104,6 +104,20 @@ def test_processes_over_eight_decades():
     assert np.abs(p @ M - p @ occupied).sum(axis=1).max() <= tol * time
 
 
+def test_dynamics_on_every_scale_are_followed():
+    """Many states with rates of their own: something happens in each decade of the time, and tolerances are met."""
+    rng, n, time = np.random.default_rng(0), 150, 1e3
+    steps = [10.0 ** rng.uniform(-4, 4, n - abs(k)) for k in (1, -1, 2)]
+    A = scipy.sparse.csr_array(scipy.sparse.diags_array(steps, offsets=[1, -1, 2]))
+    p, f = np.full((n, 1), 1 / n), rng.uniform(-1, 1, (n, 1))
+    results = []
+    for functions, x in ((False, p), (True, f)):
+        got, bound = Integrator(A, functions=functions).run(x, time, 1e-10)
+        assert bound <= 1e-10
+        results.append(got)
+    assert abs(results[0].T @ f - p.T @ results[1]).max() < 2e-10
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_occupation_is_a_structured_matrix(transposed, close):
     n, time = 6, 3.0
