@@ -1,6 +1,6 @@
 """Peak memory beyond the operands, float32, the result included: multiples of the operand's size, or MB for attention.
 
-Hitting times are in double precision, and in multiples of the size of the chain.
+Hitting times and kernels of random walks are in double precision, and in multiples of the size of their graph.
 The most that the process has resident during a call, less what it has before; Linux only. Every call has run once
 before, so that plans, spectra and compiled code do not count.
 """
@@ -16,10 +16,19 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from benchmarks import bench_attention, bench_markov, peers
+from benchmarks import bench_attention, bench_markov, bench_walks, peers
 from benchmarks.report import Row
 from benchmarks.settings import Settings, threads
-from structmask import Causal, LowRank, MarkovChain, StructuredMatrix, Toeplitz, explain, masked_attention
+from structmask import (
+    Causal,
+    LowRank,
+    MarkovChain,
+    StructuredMatrix,
+    Toeplitz,
+    explain,
+    masked_attention,
+    random_walk_kernel,
+)
 
 MEGABYTE = 1e6
 LONGEST = 8.0  # seconds that a method may be expected to take
@@ -48,6 +57,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     yield from _products(settings)
     yield from _attention(settings)
     yield from _hitting_times(settings)
+    yield from _random_walks(settings)
 
 
 def _products(settings: Settings) -> Iterator[Row]:
@@ -96,6 +106,18 @@ def _hitting_times(settings: Settings) -> Iterator[Row]:
                 {"ours": lambda chain=chain: chain.hitting_times(0)},
                 size,
             )
+
+
+def _random_walks(settings: Settings) -> Iterator[Row]:
+    """Kernels of a ring with chords times two columns: exact, and sampled by 8 walks a node."""
+    for nodes in [200] if settings.tiny else [250_000, 1_000_000]:
+        W, X = bench_walks.ring(nodes), np.ones((nodes, 2))
+        size = W.data.nbytes + W.indices.nbytes + W.indptr.nbytes
+        ways = {
+            name: lambda W=W, X=X, walks=walks: random_walk_kernel(W, bench_walks.LENGTH, walks=walks, rng=0) @ X
+            for name, walks in (("exact", None), ("sampled", 8))
+        }
+        yield _row(f"random walks, {nodes:,} nodes, graphs", ways, size)
 
 
 def _methods(mask: StructuredMatrix, F: np.ndarray, G: np.ndarray, V: np.ndarray) -> dict[str, Callable[[], Any]]:

@@ -79,7 +79,7 @@ def alias_tables(indptr: Array, weights: Array, threshold: Array, alias: Array) 
     """Fill the alias table of every row (Walker, 1977): slots with too little weight are topped up by one with more."""
     for i in range(indptr.size - 1):
         first, d = indptr[i], indptr[i + 1] - indptr[i]
-        share = weights[first : first + d] * (d / np.sum(weights[first : first + d])) if d else weights[:0]
+        share = weights[first : first + d] / np.sum(weights[first : first + d]) * d if d else weights[:0]
         poor, rich = np.empty(d, np.int64), np.empty(d, np.int64)
         p = r = 0
         for e in range(d):

@@ -22,7 +22,7 @@ from structmask.backends.walk_kernels import WORD
 from structmask.graphs.adjacency import is_symmetric
 from structmask.graphs.sampled_kernel import SampledKernel
 from structmask.graphs.walk_series import WalkSeries
-from structmask.graphs.walks import Walks, check_count, check_stop, walk_plan, walkable
+from structmask.graphs.walks import Walks, check_count, check_stop, generator, walk_plan, walkable
 
 _NEGLIGIBLE, _ACCURATE = (factor * arrays.unit_roundoff("float64") for factor in (64, 1 << 16))
 _LONGEST, _LARGEST = 1 << 14, 1e100  # of a root: terms, and the largest beside the first
@@ -95,7 +95,7 @@ def graph_random_features(
     if ensembles not in (1, 2):
         msg = f"ensembles must be 1 or 2, got {ensembles!r}"
         raise ValueError(msg)
-    W, generator = walkable(graph), np.random.default_rng(rng)
+    W, draw = walkable(graph), generator(rng)
     f, g = _factors(coefficients, W)
     symmetric = is_symmetric(W)
     if ensembles == 1 and not (symmetric and f is g):
@@ -104,7 +104,7 @@ def graph_random_features(
             "other factor walks against the edges) and a_0 > 0, or the first other coefficient positive and even"
         )
         raise ValueError(msg)
-    plan = walk_plan(f.size, walks, stop, generator, repelling=repelling)
+    plan = walk_plan(f.size, walks, stop, draw, repelling=repelling)
     survival = 1 - plan.stop / WORD  # of the grid on which words decide
     walked = _walks(W, survival, plan)
     if ensembles == 1:
@@ -132,7 +132,11 @@ def _factors(coefficients: Array | WalkSeries, W: Any) -> tuple[Array, Array]:
 
 
 def _checked(coefficients: Any) -> Array:
-    a = np.asarray(coefficients, dtype=np.float64)
+    a = np.asarray(coefficients)
+    if a.dtype.kind not in "biuf":
+        msg = f"graph random features need real coefficients (T,), got {coefficients!r}"
+        raise TypeError(msg)
+    a = a.astype(np.float64)
     if a.ndim != 1 or not a.size or not np.isfinite(a).all():
         msg = f"graph random features need one or more finite coefficients (T,), got {coefficients!r}"
         raise ValueError(msg)

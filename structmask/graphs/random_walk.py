@@ -12,7 +12,6 @@ are |F_i|^2 = sum_lm c_l c_m H_ilm with H_ilm = <e_i P^l, e_i P^m>, rows of powe
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,16 @@ import numpy as np
 from structmask.backends import arrays, walk_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.sampled_kernel import SampledKernel
-from structmask.graphs.walks import Walks, check_count, check_stop, transition, walk_plan, walkable
+from structmask.graphs.walks import (
+    Walks,
+    check_count,
+    check_real,
+    check_stop,
+    generator,
+    transition,
+    walk_plan,
+    walkable,
+)
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal
 from structmask.linalg.elementary import Sparse
@@ -234,10 +242,10 @@ def random_walk_kernel(
     True
     """
     options = _Options(length, walks, stop, discount, alpha, repelling)
-    generator = np.random.default_rng(rng)
+    draw = generator(rng)
     if _is_batch(graph):
-        return BlockDiagonal(tuple(_kernel(one, options, generator) for one in graph))
-    return _kernel(graph, options, generator)
+        return BlockDiagonal(tuple(_kernel(one, options, draw) for one in graph))
+    return _kernel(graph, options, draw)
 
 
 @dataclass(frozen=True)
@@ -255,9 +263,7 @@ class _Options:
             object.__setattr__(self, "walks", check_count(self.walks, "walks", "walks from every node"))
         check_stop(self.stop)
         for name, value in (("discount", self.discount), ("alpha", self.alpha)):
-            if not isinstance(value, numbers.Real):
-                msg = f"{name} must be a real number, got {value!r}"
-                raise TypeError(msg)
+            check_real(value, name)
             if not math.isfinite(value):
                 msg = f"{name} must be a finite number, got {value!r}"
                 raise ValueError(msg)

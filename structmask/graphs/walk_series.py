@@ -16,6 +16,7 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.graphs.walks import check_real
 
 __all__ = ["WalkSeries", "heat", "matern", "random_walk", "regularized"]
 
@@ -108,6 +109,7 @@ def _summed(first: float, ratio: Callable[[int], float]) -> Any:
 
 
 def _check_positive(value: float, name: str) -> None:
+    check_real(value, name)
     if not 0 < value < math.inf:
         msg = f"{name} must be a positive number, got {value!r}"
         raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,14 @@ def walkable(graph: Any) -> Any:
     if W.nnz and W.data.min() == 0:
         W = W.copy()
         W.eliminate_zeros()
+    with np.errstate(over="ignore"):
+        d = np.asarray(W.sum(axis=1, dtype=np.float64))
+    if not np.isfinite(d).all():
+        msg = (
+            f"the weights at node {int(np.argmin(np.isfinite(d)))} add up to more than double precision holds; "
+            "divide all of them by the largest"
+        )
+        raise ValueError(msg)
     return W
 
 
@@ -31,6 +40,15 @@ def transition(W: Any) -> Any:
     d = np.asarray(W.sum(axis=1, dtype=np.float64))
     data = (W.data / np.repeat(d, np.diff(W.indptr))).astype(W.dtype)
     return scipy.sparse.csr_array((data, W.indices, W.indptr), shape=W.shape)
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """The random numbers that a seed stands for."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        msg = f"rng is a seed (None, or integers >= 0) or a numpy.random.Generator, got {rng!r}"
+        raise type(error)(msg) from None
 
 
 def walk_plan(
@@ -118,8 +136,16 @@ def check_count(value: Any, name: str, what: str) -> int:
     return count
 
 
+def check_real(value: Any, name: str) -> None:
+    """A real number."""
+    if not isinstance(value, numbers.Real):
+        msg = f"{name} must be a real number, got {value!r}"
+        raise TypeError(msg)
+
+
 def check_stop(stop: Any) -> None:
     """A probability in [0, 1)."""
+    check_real(stop, "stop")
     if not 0 <= stop < 1:
         msg = f"stop is the probability to end before each step and must be in [0, 1), got {stop!r}"
         raise ValueError(msg)

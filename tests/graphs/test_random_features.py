@@ -205,6 +205,14 @@ def test_arguments_that_are_refused(options, sentence):
         graph_random_features(options.pop("graph"), [1.0, 0.5], **options)
 
 
+def test_coefficients_and_parameters_of_series_are_real_numbers():
+    for a in ([1j], "abc", None):
+        with pytest.raises(TypeError, match="need real coefficients"):
+            graph_random_features(RING, a, walks=2, stop=0.5)
+    with pytest.raises(TypeError, match="time must be a real number, got '1'"):
+        walk_series.heat("1")
+
+
 # --- gradients --------------------------------------------------------------------------------------------------------
 
 

@@ -288,6 +288,9 @@ def test_two_sampled_masks_multiply_and_have_gradients(close):
         ({"alpha": float("nan")}, "alpha must be a finite number"),
         ({"graph": -GRAPHS["path"]}, "weights >= 0, got -1; take absolute values"),
         ({"graph": np.ones((2, 3))}, "square"),
+        ({"graph": np.full((2, 2), np.nan)}, "edge weights must be finite, got nan"),
+        ({"graph": np.full((2, 2), 1e308)}, "weights at node 0 add up to more than double precision holds; divide"),
+        ({"rng": -1}, "rng is a seed .* got -1"),
     ],
 )
 def test_arguments_that_make_no_walk(options, sentence):
@@ -303,6 +306,19 @@ def test_counts_are_integers_and_weights_are_numbers():
         random_walk_kernel(GRAPHS["path"], 2.5)
     with pytest.raises(TypeError, match="alpha must be a real number, got 'a'"):
         random_walk_kernel(GRAPHS["path"], 3, alpha="a")
+    with pytest.raises(TypeError, match="stop must be a real number, got None"):
+        random_walk_kernel(GRAPHS["path"], 3, stop=None)
+    with pytest.raises(TypeError, match="rng is a seed"):
+        random_walk_kernel(GRAPHS["path"], 3, walks=2, rng="seed")
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_smallest_weights_keep_their_proportions(backend):
+    """Where a division by their sum would overflow."""
+    W = GRAPHS["weighted"]
+    with use_backend(backend):
+        tiny, usual = (random_walk_kernel(scale * W, 4, walks=5, rng=0) for scale in (2.0**-1030, 1.0))
+        np.testing.assert_allclose(tiny.to_dense(), usual.to_dense(), rtol=1e-12)
 
 
 def test_given_graphs_are_not_modified():
