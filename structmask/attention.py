@@ -157,7 +157,7 @@ def attend_pullback(
     F_, G_ = conj(F), conj(G)
     U = xp.concat([V, xp.ones_like(V[..., :1])], axis=-1)
     P = _divided(g, conj(mass))
-    slope = -xp.sum(P * conj(out), axis=-1)[..., None]
+    slope = -arrays.row_products(P, conj(out))[..., None]
     P_all = xp.concat([P, slope], axis=-1)
     of_eps = eps * xp.sum(P, axis=-2, keepdims=True) if eps else 0
     if 0 in (*out.shape, *G.shape[-2:]):

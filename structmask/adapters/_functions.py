@@ -15,6 +15,21 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.solve import solve, solve_pullback
 
 
+class EluFeatures(torch.autograd.Function):
+    """`elu_features`, which keeps nothing but its result: its derivative is 1 or the result, whichever is less."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.clamp(max=0).exp_().add_(x.clamp(min=0))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return g * y.clamp(max=1)
+
+
 class Attention(torch.autograd.Function):
     """Masked attention, in features, values and the mask's parameters."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from structmask.adapters._compute import alone
-from structmask.adapters._functions import Attention, Product, Solution
+from structmask.adapters._functions import Attention, EluFeatures, Product, Solution
 from structmask.adapters._parameters import Parameters, named
 from structmask.adapters._tensors import Tensor, check_places, check_tensors, promoted
 from structmask.attention import check_padding, check_shapes, repeated_over_padding, without_padding
@@ -82,7 +82,8 @@ def masked_attention(
         check_places(q=q, key_padding_mask=key_padding_mask)
     check_padding(key_padding_mask, mask, q, k, v)
     q, k = promoted(q, k)
-    F, G = apply_features(features, q, repeated_over_padding(k, key_padding_mask))
+    own = EluFeatures.apply if features is elu_features else features
+    F, G = apply_features(own, q, repeated_over_padding(k, key_padding_mask))
     check_tensors(**{"the features of q": F, "the features of k": G})
     G, v = (without_padding(x, key_padding_mask) for x in (G, v))
     names, tensors = named(mask, parameters, v)

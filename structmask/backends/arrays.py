@@ -277,6 +277,12 @@ def as_same_kind(*operands: Array) -> list[Array]:
     return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]
 
 
+def row_products(A: Array, B: Array) -> Array:
+    """Sums (..., n) of A_i * B_i over the rows of two arrays (..., n, k), without holding their product on a host."""
+    xp = namespace(A)
+    return np.einsum("...k,...k->...", A, B) if xp is np else xp.sum(A * B, axis=-1)
+
+
 def block_entries(x: Array) -> int:
     """How many numbers a block of scratch may hold: the last-level cache of a host, enough to fill a GPU."""
     return 1 << 25 if home(x) == "cupy" else 1 << 21

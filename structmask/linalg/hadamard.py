@@ -237,8 +237,7 @@ def _divides(mask: StructuredMatrix, *operands: Array) -> bool:
 
 def _decay_gradient(mask: StructuredMatrix, F: Array, G: Array, dF: Array, dG: Array) -> Gradients:
     """The decays' from those of F and G: row i of dM * M sums to <F_i, dF_i>, and column j to <G_j, dG_j>."""
-    xp = arrays.namespace(F)
-    gradients: Gradients = mask.gradient(xp.sum(F * dF, axis=-1), xp.sum(G * dG, axis=-1))  # type: ignore[attr-defined]
+    gradients: Gradients = mask.gradient(arrays.row_products(F, dF), arrays.row_products(G, dG))  # type: ignore[attr-defined]
     return gradients
 
 

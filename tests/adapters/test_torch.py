@@ -18,6 +18,7 @@ from structmask import (
     StateSpace,
     StructuredMatrix,
     Toeplitz,
+    elu_features,
     exp_features,
     positive_features,
     relu_features,
@@ -119,6 +120,15 @@ def test_gradcheck_through_the_features(features):
     q, k, v = tensors((5, 3), (4, 3), (4, 2))
     mask = Toeplitz(positive(8), columns=(4,))
     assert torch.autograd.gradcheck(lambda *x: masked_attention(*x, mask=mask, features=features, eps=0.1), (q, k, v))
+
+
+def test_elu_features_keep_their_result_only():
+    x = torch.tensor([-50.0, -1.0, -1e-9, 0.0, 1e-9, 2.0, 1e3], dtype=torch.float64, requires_grad=True)
+    y, wanted = _functions.EluFeatures.apply(x), elu_features(x)
+    assert [kept.data_ptr() for kept in y.grad_fn.saved_tensors] == [y.data_ptr()]
+    torch.testing.assert_close(y, wanted, rtol=1e-15, atol=0)
+    own, theirs = (torch.autograd.grad(z.sum(), x)[0] for z in (y, wanted))
+    torch.testing.assert_close(own, theirs, rtol=1e-15, atol=0)
 
 
 def test_gradcheck_without_a_mask_and_with_features_given():
