@@ -35,14 +35,14 @@ class Config:
     nodes: int = 50
     p: float = 0.054
     p_join: float = 0.008
-    train: int = 768
+    train: int = 512
     validation: int = 256
     test: int = 512
     batch: int = 64
     heads: int = 2
     dim: int = 18
     layers: int = 2
-    budget: Budget = Budget(epochs=20, rates=(5e-3, 2e-2), seeds=3)
+    budget: Budget = Budget(epochs=15, rates=(5e-3, 2e-2), seeds=3)
 
 
 QUICK = Config(nodes=20, p=0.1, train=16, validation=8, test=8, batch=8, layers=1, budget=Budget(1, (1e-2,), 1))
