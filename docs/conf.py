@@ -9,6 +9,7 @@ sys.path.insert(0, str(DOCS.parent))
 sys.path.insert(0, str(DOCS))
 
 from figures import draw_all  # noqa: E402  (needs the path set above)
+from gallery_style import SETTINGS  # noqa: E402
 from hardware import substitutions  # noqa: E402
 
 import structmask  # noqa: E402
@@ -45,17 +46,7 @@ bibtex_reference_style = "author_year"
 proof_minimal_theme = True
 proof_uniform_numbering = True
 
-sphinx_gallery_conf = {
-    "examples_dirs": str(DOCS.parent / "examples"),
-    "gallery_dirs": "gallery",
-    "filename_pattern": r"plot_",
-    "within_subsection_order": "FileNameSortKey",
-    "abort_on_example_error": True,
-    "download_all_examples": False,
-    "show_signature": False,
-    "min_reported_time": 3600,  # pages do not say how long they took
-    "write_computation_times": False,
-}
+sphinx_gallery_conf = SETTINGS
 
 default_role = "literal"  # single backticks in docstrings are names
 autosummary_generate = True
