@@ -66,7 +66,10 @@ import structmask as sm
 
 # The Python and NumPy manuals are not read at build time, so names that live in them cannot be resolved.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(numpy|np|scipy|torch|dask|collections|typing|abc|dataclasses|functools)\..*"),  # other projects' names
+    (
+        r"py:.*",
+        r"(numpy|np|scipy|torch|dask|collections|typing|abc|dataclasses|functools)\..*",
+    ),  # other projects' names
     (r"py:class", r"(Any|array_like|callable|optional|ndarray|csr_array|LinearOperator|Ellipsis)"),  # prose types
     (r"py:class", r"structmask\.linalg\.generators\.Generated"),  # what every matrix is made of; not public
     (r"py:class", r"structmask\.linalg\.stationary\.Stationary"),  # what both state-space masks share; not public
@@ -80,7 +83,7 @@ html_title = "structmask"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-single_pages = "start conventions map accuracy plotting backends notation contributing changelog references"
+single_pages = "start conventions map accuracy plotting backends scaling notation contributing changelog references"
 html_sidebars = {page: [] for page in single_pages.split()}  # no section to navigate
 html_theme_options = {
     "show_prev_next": True,
