@@ -17,9 +17,10 @@ from benchmarks.contest import relative_error
 from benchmarks.report import Row
 from benchmarks.settings import Settings
 from benchmarks.timing import interleaved
-from structmask import Causal, StructuredMatrix, Toeplitz, as_forest, tree_decay
+from structmask import Causal, ExponentialSum, StructuredMatrix, Toeplitz, as_forest, tree_decay
 from structmask.attention import attend, attend_pullback
 
+_KINDS = {Causal: "causal", ExponentialSum: "exponential sum"}
 LONGEST = 8192  # tokens from which on the dense computation is left out
 
 
@@ -30,12 +31,15 @@ def rows(settings: Settings) -> Iterator[Row]:
     for L in (17,) if settings.tiny else (1024, 16384):
         yield _row(L, 3 if settings.tiny else 64, settings, Causal(L, decay=np.full(L, 0.99, np.float32)))
     for L in (17,) if settings.tiny else (1024, 16384):
+        mask = ExponentialSum(np.ones(2, np.float32), np.array([0.9, 0.99], np.float32), L)
+        yield _row(L, 3 if settings.tiny else 64, settings, mask)
+    for L in (17,) if settings.tiny else (1024, 16384):
         yield _row(L, 3 if settings.tiny else 64, settings, tree_decay(as_forest(parents=(np.arange(L) - 1) // 2), 0.5))
 
 
 def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:
     F, G, V, table = inputs(L, m, m)
-    kind = "relative positions" if mask is None else "causal" if isinstance(mask, Causal) else "tree"
+    kind = "relative positions" if mask is None else _KINDS.get(type(mask), "tree")
     chosen: StructuredMatrix = Toeplitz(table) if mask is None else mask
     g = np.random.default_rng(1).standard_normal(V.shape).astype(np.float32)
     out, mass = attend(F, G, V, chosen)
@@ -47,6 +51,7 @@ def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = Non
     if torch is not None and L <= LONGEST and mask is None:
         calls["torch"] = lambda: _dense(torch, F, G, V, table, g)
         _check(calls["backward"](), calls["torch"]())
+    calls["backward"]()  # compiled
     time = {name: timing.best for name, timing in interleaved(calls, budget=settings.budget).items()}
     figures: dict[str, Any] = {
         "forward, ms": time["forward"] * 1e3,

@@ -2,7 +2,7 @@
 
 Ours: elu features, relative positions with a bias a head, offsets = exp(bias). The rival: torch's scaled dot-product
 attention with a learned dense bias (heads, L, L), the parameter itself, so that nothing is gathered or scattered. In
-the long rows it has one head, which fits, and counts for as many as there are. `torch` is its time over ours, `memory`
+the long row it has one head, which fits, and counts for as many as there are. `torch` is its time over ours, `memory`
 its peak beyond the operands over ours, both with gradients; `dense bias, MB` is what its parameter itself holds.
 """
 
@@ -38,7 +38,7 @@ def _row(torch: Any, kind: str, L: int, settings: Settings) -> Row:
     share = heads if L > WHOLE else 1
     ours, theirs = _ours(torch, kind, q, k, v, g), _sdpa(torch, *(x[: heads // share] for x in (q, k, v, g)))
     calls: dict[str, Callable[[], Any]] = {"structmask": ours}
-    if _fits(L, heads // share):
+    if (share == 1 or kind == "relative positions") and _fits(L, heads // share):
         calls["torch"] = theirs
     for call in calls.values():
         call()
