@@ -1,10 +1,13 @@
-"""Gradients of masked products whose features are sparse: a few of their columns are dense at a time, no more."""
+"""Gradients of masked products where something is sparse: the mask, or the features.
+
+Of a sparse mask two products are sampled at its stored entries; of sparse features a few columns are dense at a time.
+"""
 
 from __future__ import annotations
 
 import math
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse
@@ -12,6 +15,15 @@ from structmask.linalg.generators import Gradients, added, unbroadcast
 from structmask.linalg.hadamard_methods import features
 from structmask.linalg.hadamard_parts import Pullback
 from structmask.linalg.low_rank import LowRank
+
+
+def sparse_mask_gradient(mask: Sparse, F: Array, G: Array, P: Array, X: Array) -> Gradients:
+    """(P X^H) * conj(F G^T) at the stored entries, F conjugated already; O(nnz (r + k))."""
+    xp, A = arrays.namespace(X), mask.csr
+    conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) else lambda a: a
+    F, P, G, X = arrays.as_same_kind(F, P, conj(G), conj(X))
+    values = kernels.sampled_product(A, mask._rows, F, G) * kernels.sampled_product(A, mask._rows, P, X)
+    return {"csr": unbroadcast(values, tuple(A.data.shape), complex_=arrays.is_complex(A))}
 
 
 def sparse_features_pullback(
