@@ -28,7 +28,7 @@ from structmask.linalg.causal import Causal
 from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, added, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_methods import Result, Sizes
-from structmask.linalg.hadamard_sparse import sparse_features_pullback, sparse_mask_gradient
+from structmask.linalg.hadamard_sparse import diagonal_mask_gradient, sparse_features_pullback, sparse_mask_gradient
 from structmask.linalg.low_rank import LowRank
 from structmask.linalg.planning import Plan, Work, make_plan
 from structmask.linalg.rounding import UNKNOWN, Rounding, balanced, rounding_of, rows_at_risk
@@ -211,6 +211,8 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
         return parts.band_gradient(mask, F, G, P, X)
     if isinstance(mask, Sparse):
         return sparse_mask_gradient(mask, F, G, P, X)
+    if isinstance(mask, Diagonal):
+        return diagonal_mask_gradient(mask, F, G, P, X)
     if _scans_states(mask, F, G, P, X):
         return state_gradient.gradient(mask, F, G, P, X)  # type: ignore[arg-type]
     if _divides(mask, F, G, P, X):

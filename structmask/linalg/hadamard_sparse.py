@@ -10,7 +10,7 @@ import math
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
-from structmask.linalg.elementary import Sparse
+from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, added, unbroadcast
 from structmask.linalg.hadamard_methods import features
 from structmask.linalg.hadamard_parts import Pullback
@@ -24,6 +24,15 @@ def sparse_mask_gradient(mask: Sparse, F: Array, G: Array, P: Array, X: Array) -
     F, P, G, X = arrays.as_same_kind(F, P, conj(G), conj(X))
     values = kernels.sampled_product(A, mask._rows, F, G) * kernels.sampled_product(A, mask._rows, P, X)
     return {"csr": unbroadcast(values, tuple(A.data.shape), complex_=arrays.is_complex(A))}
+
+
+def diagonal_mask_gradient(mask: Diagonal, F: Array, G: Array, P: Array, X: Array) -> Gradients:
+    """The same on the diagonal: <P_i, X_i> <F_i, G_i>."""
+    xp = arrays.namespace(X)
+    conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) else lambda a: a
+    F, P, G, X = arrays.as_same_kind(F, P, conj(G), conj(X))
+    values = arrays.row_products(F, G) * arrays.row_products(P, X)
+    return {"d": unbroadcast(values, tuple(mask.d.shape), complex_=arrays.is_complex(mask.d))}
 
 
 def sparse_features_pullback(
