@@ -66,10 +66,7 @@ import structmask as sm
 
 # The Python and NumPy manuals are not read at build time, so names that live in them cannot be resolved.
 nitpick_ignore_regex = [
-    (
-        r"py:.*",
-        r"(numpy|np|scipy|torch|dask|collections|typing|abc|dataclasses|functools)\..*",
-    ),  # others
+    (r"py:.*", r"(numpy|np|scipy|torch|dask|collections|typing|abc|dataclasses|functools)\..*"),  # other libraries
     (r"py:class", r"(Any|array_like|callable|optional|ndarray|csr_array|LinearOperator|Ellipsis)"),  # prose types
     (r"py:class", r"structmask\.linalg\.generators\.Generated"),  # what every matrix is made of; not public
     (r"py:class", r"structmask\.linalg\.stationary\.Stationary"),  # what both state-space masks share; not public

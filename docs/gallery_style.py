@@ -36,6 +36,7 @@ SETTINGS = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": "/plot_",
+    "ignore_pattern": "heads_over_processes",  # needs processes of its own; shown on the page on scaling
     "within_subsection_order": "gallery_style.order",
     "image_scrapers": ("gallery_style.scrape",),
     "reset_modules": ("gallery_style.style",),
