@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import scipy.sparse
 
-from structmask import diffusion_kernel, random_walk_kernel
+from structmask import BlockDiagonal, Diagonal, LowRank, Sparse, StructuredMatrix, diffusion_kernel, random_walk_kernel
 
 Adjacency: TypeAlias = scipy.sparse.csr_array
 
@@ -46,35 +46,58 @@ def degree_features(A: Adjacency, count: int = 5) -> np.ndarray:
     return features
 
 
-def no_mask(A: Adjacency) -> np.ndarray:
-    """Every node sees all nodes."""
-    return np.ones(A.shape)
+def side_by_side(found: Sequence[Adjacency]) -> Adjacency:
+    """Graphs as one, whose parts are not connected."""
+    return scipy.sparse.csr_array(scipy.sparse.block_diag(found))
 
 
-def neighbours(A: Adjacency) -> np.ndarray:
+def no_mask(found: Sequence[Adjacency]) -> StructuredMatrix:
+    """Every node sees all nodes of its graph."""
+    ones = [np.ones((A.shape[0], 1)) for A in found]
+    return BlockDiagonal([LowRank(one, one) for one in ones])
+
+
+def neighbours(found: Sequence[Adjacency]) -> StructuredMatrix:
     """A node sees itself and its neighbours."""
-    return A.toarray() + np.eye(A.shape[0])
+    A = side_by_side(found)
+    return Sparse(A + scipy.sparse.eye_array(A.shape[0], format="csr"))
 
 
-def walks_exact(A: Adjacency, length: int = 4) -> np.ndarray:
+def walks_exact(found: Sequence[Adjacency], length: int = 4) -> StructuredMatrix:
     """Expected meetings of random walks, normalised (GKAT)."""
-    return random_walk_kernel(A, length).to_dense()
+    return random_walk_kernel(side_by_side(found), length)
 
 
-def walks_sampled(A: Adjacency, length: int = 4, walks: int = 50) -> np.ndarray:
-    """Meetings of sampled walks (GKAT as published); the same graph has the same walks."""
-    return random_walk_kernel(A, length, walks=walks, rng=A.nnz).to_dense()
+def walks_sampled(found: Sequence[Adjacency], length: int = 4, walks: int = 50) -> StructuredMatrix:
+    """Meetings of sampled walks (GKAT as published); the same graphs have the same walks."""
+    A = side_by_side(found)
+    return random_walk_kernel(A, length, walks=walks, rng=A.nnz)
 
 
-def diffusion(A: Adjacency, time: float = 1.0) -> np.ndarray:
-    """Heat kernel exp(-time L); what it is short of zero by rounding is zero."""
-    return np.maximum(diffusion_kernel(A, time).to_dense(), 0)
+def diffusion(found: Sequence[Adjacency], time: float = 1.0) -> StructuredMatrix:
+    """Heat kernel exp(-time L)."""
+    return diffusion_kernel(side_by_side(found), time)
 
 
-def gcn(A: Adjacency) -> np.ndarray:
+def gcn(found: Sequence[Adjacency]) -> StructuredMatrix:
     """D^-1/2 (A + I) D^-1/2, the propagation matrix of graph convolutions."""
-    scale = 1 / np.sqrt(1 + np.diff(A.indptr))
-    return scale[:, None] * neighbours(A) * scale
+    scale = Diagonal(1 / np.sqrt(1 + np.diff(side_by_side(found).indptr)))
+    return scale @ neighbours(found) @ scale
+
+
+def blocks(found: Sequence[Adjacency], mask: Callable[[Sequence[Adjacency]], StructuredMatrix]) -> np.ndarray:
+    """The masks of graphs, (graphs, nodes, nodes), zeros where a graph is shorter than the longest.
+
+    The mask of the graphs side by side has theirs as diagonal blocks, and one product with identity matrices, one below
+    the other, gives them all.
+    """
+    sizes = [A.shape[0] for A in found]
+    eyes = np.concatenate([np.eye(n, max(sizes)) for n in sizes])
+    product = mask(found) @ eyes
+    made = np.zeros((len(found), max(sizes), max(sizes)), dtype=np.float32)
+    for index, rows in enumerate(np.split(product, np.cumsum(sizes)[:-1])):
+        made[index, : len(rows), : len(rows)] = np.maximum(rows[:, : len(rows)], 0)  # rounding may be below zero
+    return made
 
 
 def _random(n: int, p: float, rng: np.random.Generator) -> Adjacency:

@@ -8,9 +8,9 @@ than the longest; masks are made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from experiments import command, graphs
 from experiments.data import Packed, Split
 from experiments.models import Block
 from experiments.training import Budget, Variant
-from structmask import Dense
+from structmask import Dense, StructuredMatrix
 from structmask.adapters.torch import MaskedLinearAttention, matmul
 
 FEATURES, CLASSES = 5, 2
@@ -35,19 +35,19 @@ class Config:
     nodes: int = 50
     p: float = 0.054
     p_join: float = 0.008
-    train: int = 512
+    train: int = 768
     validation: int = 256
     test: int = 512
     batch: int = 64
     heads: int = 2
     dim: int = 18
     layers: int = 2
-    budget: Budget = Budget(epochs=15, rates=(5e-3, 2e-2), seeds=3)
+    budget: Budget = Budget(epochs=25, rates=(5e-3, 2e-2), seeds=3)
 
 
 QUICK = Config(nodes=20, p=0.1, train=16, validation=8, test=8, batch=8, layers=1, budget=Budget(1, (1e-2,), 1))
 
-MASKS: dict[str, Callable[[graphs.Adjacency], np.ndarray]] = {
+MASKS: dict[str, Callable[[Sequence[graphs.Adjacency]], StructuredMatrix]] = {
     "walks, exact (GKAT)": graphs.walks_exact,
     "walks, sampled (GKAT)": graphs.walks_sampled,
     "diffusion": graphs.diffusion,
@@ -119,7 +119,8 @@ def drawn(config: Config, seed: int) -> list[tuple[graphs.Adjacency, int]]:
     return [(makers[c](motif, config.nodes, config.p, config.p_join, rng), int(c)) for c in classes]
 
 
-def split(config: Config, mask: Callable[[graphs.Adjacency], np.ndarray], seed: int) -> Split:
+@lru_cache(maxsize=1)
+def split(config: Config, mask: Callable[[Sequence[graphs.Adjacency]], StructuredMatrix], seed: int) -> Split:
     """Batches with the masks of their graphs."""
     found = drawn(config, seed)
     ends = np.cumsum([config.train, config.validation, config.test])
@@ -127,23 +128,23 @@ def split(config: Config, mask: Callable[[graphs.Adjacency], np.ndarray], seed: 
     return Split(*(_packed(part, mask, config.batch) for part in parts))
 
 
-def _packed(part: list[Any], mask: Callable[[graphs.Adjacency], np.ndarray], size: int) -> Packed:
+def _packed(part: list[Any], mask: Callable[[Sequence[graphs.Adjacency]], StructuredMatrix], size: int) -> Packed:
     batches = [part[start : start + size] for start in range(0, len(part), size)]
     return Packed(tuple(_batch([A for A, _ in one], [c for _, c in one], mask) for one in batches))
 
 
 def _batch(
-    found: list[graphs.Adjacency], classes: list[int], mask: Callable[[graphs.Adjacency], np.ndarray]
+    found: list[graphs.Adjacency], classes: list[int], mask: Callable[[Sequence[graphs.Adjacency]], StructuredMatrix]
 ) -> tuple[tuple[Any, ...], torch.Tensor]:
     longest = max(A.shape[0] for A in found)
     x, weights = np.zeros((len(found), longest, FEATURES), np.float32), np.zeros((len(found), longest, 1), np.float32)
-    M = np.zeros((len(found), 1, longest, longest), np.float32)
     for index, A in enumerate(found):
         n = A.shape[0]
         x[index, :n] = np.log1p(graphs.degree_features(A))
         weights[index, :n] = 1 / n
-        M[index, 0, :n, :n] = mask(A)
-    return (torch.from_numpy(x), Dense(M), torch.from_numpy(weights)), torch.tensor(classes)
+    return (torch.from_numpy(x), Dense(graphs.blocks(found, mask)[:, None]), torch.from_numpy(weights)), torch.tensor(
+        classes
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 nx = pytest.importorskip("networkx")
 pytest.importorskip("matplotlib")
 
-from experiments import data, graphs, image, report, syntax_tree, training  # noqa: E402
+from experiments import data, graphs, image, motif, report, syntax_tree, training  # noqa: E402
 
 NAMES = ("motif", "image", "sequence", "syntax_tree", "training_cost")
 
@@ -59,6 +59,19 @@ def test_planted_motif_is_there_and_degrees_match_in_the_others():
     assert abs(with_motif - with_motif.T).max() == 0
     star = graphs.planted(nx.star_graph(3), 0, 0.0, 0.0, rng)
     np.testing.assert_array_equal(graphs.degree_features(star, 2), [[1, 1], [3, 0], [3, 0], [3, 0]])
+
+
+@pytest.mark.parametrize("mask", [*motif.MASKS.values(), graphs.gcn])
+def test_masks_of_graphs_made_together_are_those_of_each(mask):
+    if mask is graphs.walks_sampled:
+        pytest.skip("walks are drawn for all graphs together")
+    found = [
+        graphs.planted(make(), 0, 0.0, 0.0, np.random.default_rng(0))
+        for make in (graphs.MOTIFS["cycle"], graphs.MOTIFS["grid"])
+    ]
+    made = graphs.blocks(found, mask)
+    for block, A in zip(made, found, strict=True):
+        np.testing.assert_allclose(block, mask([A]).to_dense(), atol=1e-6)
 
 
 def test_patches_hold_the_pixels_of_squares():
