@@ -3,7 +3,8 @@
 `build(a)` makes the matrix from the arrays `a(x)`, where `a` brings a NumPy array x to the library and precision under
 test (integers stay integers); `dense` is the matrix written out by `tests.naive`. Data are representable in float32, so
 that a matrix in single precision is the same matrix. A case that is not `portable` needs scipy.sparse; one that is not
-`differentiable` has no pullback; one that `waits` asks a device for residuals on the way.
+`movable` has products on the host only; one that is not `differentiable` has no pullback; one that `waits` asks a
+device for residuals on the way.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,8 @@ from structmask import (
     with_global_tokens,
 )
 from structmask.backends import arrays
-from structmask.graphs import RandomWalkKernel, Visits
+from structmask.graphs import Occupation, RandomWalkKernel, Visits
+from structmask.graphs.occupation import Rates
 from structmask.linalg import PowerSeries
 from structmask.linalg.direct import Inverse
 from tests import naive
@@ -55,6 +57,7 @@ class Case:
     build: Callable[..., StructuredMatrix]
     dense: np.ndarray
     portable: bool = True
+    movable: bool = True
     differentiable: bool = True
     waits: bool = False
 
@@ -723,6 +726,11 @@ def random_chain(n, *, seed=0):
     return rows, columns, counts[rows, columns] / 64, (n, n)
 
 
+def jumps(A):
+    """Without the diagonal."""
+    return scipy.sparse.csr_array(A - np.diag(np.diag(A)))
+
+
 for n, g, targets in (
     (1, 0.125, ()),
     (2, 0.5, ()),
@@ -755,6 +763,17 @@ case(
     portable=False,
     waits=True,
 )
+
+for n in (1, 2, 17):
+    steps = jumps(naive.sparse(*random_chain(n)))
+    for side, place in ("rows", lambda M: M), ("columns", lambda M: M.T):
+        case(
+            f"occupation-{side}-{n}",
+            lambda _, steps=steps, place=place: place(Occupation(3.0, rates=Rates(steps, 1e-15))),
+            place(naive.occupation(steps.toarray() - np.diag(steps.sum(axis=1)), 3.0)),
+            portable=False,
+            movable=False,
+        )
 
 
 def sampled_in(a, kernel):
