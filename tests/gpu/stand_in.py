@@ -11,7 +11,6 @@ import inspect
 import json
 import sys
 import types
-from unittest import mock
 
 import numpy as np
 import scipy.sparse
@@ -414,6 +413,16 @@ def _modules():
 MODULES = _modules()
 
 
+@contextlib.contextmanager
 def installed():
-    """A context in which `import cupy` finds the stand-in."""
-    return mock.patch.dict(sys.modules, MODULES)
+    """A context in which `import cupy` finds the stand-in; what else is imported meanwhile stays."""
+    before = {name: sys.modules.get(name) for name in MODULES}
+    sys.modules.update(MODULES)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module

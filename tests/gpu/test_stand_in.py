@@ -1,6 +1,7 @@
 """The stand-in is as strict as it says, and scripts run on it by the setting alone."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +103,12 @@ def test_a_numpy_script_moves_to_the_device_by_the_setting_alone(rng, cupy):
         got = script()
     assert isinstance(got, cupy.ndarray)
     np.testing.assert_allclose(sm.to_numpy(got), want, rtol=1e-12)
+
+
+def test_what_is_imported_beside_the_stand_in_stays():
+    sys.modules.pop("this_is_imported", None)
+    with stand_in.installed():
+        sys.modules["this_is_imported"] = sys
+        assert sys.modules["cupy"] is stand_in.MODULES["cupy"]
+    assert sys.modules.pop("this_is_imported") is sys
+    assert sys.modules.get("cupy") is not stand_in.MODULES["cupy"]
