@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import resource
 import signal
 import warnings
 from pathlib import Path
@@ -211,7 +210,9 @@ def client(flag):
 
 
 def peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Of this program: `getrusage` knows the peak of the process that started it, too."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def test_workers_make_the_masks_plans_once(client):
@@ -222,10 +223,11 @@ def test_workers_make_the_masks_plans_once(client):
 
 def test_operands_larger_than_the_memory_of_all_workers(client):
     n, k, columns = 1 << 16, 2560, 32
+    Causal(n, decay=0.5) @ np.ones((n, columns))  # compiles what the workers then read from numba's cache
     X = da.ones((n, k), chunks=(n, columns), dtype="float64")  # 1280 MiB in blocks of 16 MiB, against 2 x 600 MiB
     total = client.compute(matmul(Causal(n, decay=0.5), X).sum()).result()
     assert np.isclose(total, k * (2.0 * n - 2.0), rtol=1e-12)
-    assert max(client.run(peak_bytes).values()) < 1200 << 20
+    assert max(client.run(peak_bytes).values()) < 600 << 20
 
 
 def test_a_worker_killed_while_it_works_changes_nothing(client, flag):
