@@ -93,9 +93,10 @@ class TreeFunction(StructuredMatrix):
     @cached_property
     def panels(self) -> Panels:
         """The plan, and the function it was made for."""
-        return self._last("_panels", self._made)
+        plan: Panels = self._last("_panels", self._made)
+        return plan
 
-    def _last(self, name: str, make: Callable[[], Panels]) -> Panels:
+    def _last(self, name: str, make: Callable[[], Any]) -> Any:
         """The plan that the forest keeps under a name: that of the last function, which is enough."""
         memory = self.forest.__dict__.setdefault(name, {})
         key = (id(self.function), self.tol, id(self.derivative))
@@ -103,8 +104,7 @@ class TreeFunction(StructuredMatrix):
             plan = make()
             memory.clear()
             memory[key] = plan, self.function, self.derivative  # kept, so that what they are known by stays theirs
-        found: Panels = memory[key][0]
-        return found
+        return memory[key][0]
 
     def _made(self) -> Panels:
         loose = Panels(Merges.of(self.forest), self.function, _TOLERANCE)
@@ -143,7 +143,10 @@ class TreeFunction(StructuredMatrix):
     def _length_gradient(self, G: Array, X: Array) -> Array:
         if runs_merges(X):
             return length_gradient(self.forest, self._last("_slopes", self._slopes), G, X)
-        return length_gradient(self.forest, TreeFunction(self.forest, self._slope(self.forest.diameter, X)), G, X)
+        return length_gradient(self.forest, self._last("_derivative", lambda: self._derivative(X)), G, X)
+
+    def _derivative(self, like: Array) -> TreeFunction:
+        return TreeFunction(self.forest, self._slope(self.forest.diameter, like))
 
     def _slopes(self) -> Panels:
         return self.panels.with_function(self._slope(self.panels.outermost, self.panels.of.dist))
