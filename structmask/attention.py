@@ -159,18 +159,19 @@ def attend_pullback(
     P = _divided(g, conj(mass))
     slope = -arrays.row_products(P, conj(out))[..., None]
     P_all = xp.concat([P, slope], axis=-1)
-    of_eps = eps * xp.sum(P, axis=-2, keepdims=True) if eps else 0
+    d_mask: Gradients = {}
     if 0 in (*out.shape, *G.shape[-2:]):
-        return xp.zeros_like(F), xp.zeros_like(G), xp.zeros_like(V) + of_eps, {}
-    if needs[0] and needs[1] and needs[3]:  # together they may share their transforms
-        columns = int(V.shape[-1]) if needs[2] else 0
-        d_mask, dF, dG, dU = masked_pullback(mask, F, G, P_all, U, columns=columns)
-        dV = dU[..., :columns] if columns and dU is not None else None
-        return dF, dG, dV + of_eps if eps and dV is not None else dV, d_mask
-    dV = masked_product(mask.mH, G_, F_, P)[0] + of_eps if needs[2] else None
-    dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
-    dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
-    return dF, dG, dV, mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}
+        dF, dG, dV = (xp.zeros_like(a) for a in (F, G, V))
+    elif needs[0] and needs[1] and needs[3]:  # together they may share their transforms
+        d_mask, dF, dG, dV = masked_pullback(mask, F, G, P_all, U, columns=int(V.shape[-1]) if needs[2] else 0)
+    else:
+        dV = masked_product(mask.mH, G_, F_, P)[0] if needs[2] else None
+        dF = masked_product(mask.conj(), P_all, conj(U), G_)[0] if needs[0] else None
+        dG = masked_product(mask.mH, conj(U), P_all, F_)[0] if needs[1] else None
+        d_mask = mask_gradient(mask, F_, G, P_all, U) if needs[3] else {}
+    if eps and dV is not None:
+        dV = dV + eps * xp.sum(P, axis=-2, keepdims=True)
+    return dF, dG, dV, d_mask
 
 
 def _divided(Y: Array, mass: Array) -> Array:
@@ -198,14 +199,11 @@ def _as_mask(mask: Any, F: Array, G: Array, V: Array) -> StructuredMatrix:
 @lru_cache(maxsize=1024)  # short sequences have no time to look at shapes twice
 def _checked_batch(mask: Shape, F: Shape, G: Shape, V: Shape) -> Shape:
     """The common batch of a mask (..., L, S), features (..., L, m) and (..., S, m), and values (..., S, e)."""
-    L, S = F[-2], G[-2]
-    if mask[-2:] != (L, S):
-        msg = f"mask of shape {mask} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"
-        raise ValueError(msg)
+    check_fit(mask, F[-2], G[-2])
     if F[-1] != G[-1]:
         msg = f"queries and keys need as many features, got {F[-1]} and {G[-1]}"
         raise ValueError(msg)
-    return _common_batch({"mask": mask[:-2], "q": F[:-2], "k": G[:-2], "v": V[:-2]})
+    return common_batch({"mask": mask[:-2], "q": F[:-2], "k": G[:-2], "v": V[:-2]})
 
 
 def check_shapes(q: Array, k: Array, v: Array) -> None:
@@ -215,6 +213,13 @@ def check_shapes(q: Array, k: Array, v: Array) -> None:
             "attention needs q (..., L, d), k (..., S, d) and v (..., S, e), "
             f"got {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
         )
+        raise ValueError(msg)
+
+
+def check_fit(mask: Shape, L: int, S: int) -> None:
+    """Raise ValueError if a mask of this shape is not one for L queries and S keys."""
+    if mask[-2:] != (L, S):
+        msg = f"mask of shape {mask} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"
         raise ValueError(msg)
 
 
@@ -239,7 +244,7 @@ def check_padding(padding: Array | None, mask: Any, q: Array, k: Array, v: Array
             f"(..., {S}) with all of these axes: a padding (batch, S) for all heads is padding[:, None, :]"
         )
         raise ValueError(msg)
-    _common_batch({"key_padding_mask": shape[:-1], "k": tuple(k.shape[:-2]), "v": tuple(v.shape[:-2])})
+    common_batch({"key_padding_mask": shape[:-1], "k": tuple(k.shape[:-2]), "v": tuple(v.shape[:-2])})
 
 
 def without_padding(x: Array, padding: Array | None) -> Array:
@@ -278,7 +283,8 @@ def _present(padding: Array, like: Array) -> Array:
     return xp.sum(xp.where(padding, xp.zeros_like(ones), ones), axis=-1, keepdims=True)
 
 
-def _common_batch(shapes: dict[str, Shape]) -> Shape:
+def common_batch(shapes: dict[str, Shape]) -> Shape:
+    """The common batch of named operands, or a ValueError that names them."""
     try:
         return arrays.broadcast_shapes(*shapes.values())
     except ValueError:

@@ -11,7 +11,7 @@ from structmask.adapters._compute import alone
 from structmask.adapters._operations import matmul
 from structmask.adapters._parameters import Parameters
 from structmask.adapters._tensors import Tensor, check_places, check_tensors, promoted
-from structmask.attention import check_padding, check_shapes, without_padding
+from structmask.attention import check_fit, check_padding, check_shapes, without_padding
 from structmask.linalg.base import StructuredMatrix
 
 
@@ -85,7 +85,5 @@ def _written_out(mask: Any, parameters: Parameters | None, like: Tensor) -> Tens
     L, S = like.shape[-2:]
     if mask is None:
         return like.new_ones(L, S)
-    if mask.shape[-2:] != (L, S):
-        msg = f"mask of shape {mask.shape} does not fit {L} queries and {S} keys; it needs shape (..., {L}, {S})"
-        raise ValueError(msg)
+    check_fit(mask.shape, L, S)
     return matmul(mask, torch.eye(S, dtype=like.dtype, device=like.device), parameters=parameters)

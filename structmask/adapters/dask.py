@@ -17,7 +17,7 @@ import numpy as np
 from dask import delayed
 
 from structmask import attention
-from structmask.attention import check_padding, check_shapes
+from structmask.attention import check_fit, check_padding, check_shapes, common_batch
 from structmask.backends import arrays, get_backend, use_backend
 from structmask.features import elu_features
 from structmask.linalg.base import StructuredMatrix
@@ -79,7 +79,7 @@ def matmul(mask: StructuredMatrix, X: DaskArray, /) -> DaskArray:
     if X.shape[-2] != n:
         msg = f"matmul: {mask!r} needs an operand with {n} rows, got shape {X.shape}"
         raise ValueError(msg)
-    batch = _common_batch({"mask": mask.shape[:-2], "X": X.shape[:-2]})
+    batch = common_batch({"mask": mask.shape[:-2], "X": X.shape[:-2]})
     (X,) = _aligned(batch, mask, X)
     if X.numblocks[-2] > 1:
         X = _with_whole_rows(X)
@@ -147,15 +147,13 @@ def masked_attention(
     if mask is not None:
         _check_mask(mask)
         named = {"mask": mask.shape[:-2], **named}
-        if mask.shape[-2:] != (q.shape[-2], k.shape[-2]):
-            msg = f"mask of shape {mask.shape} does not fit {q.shape[-2]} queries and {k.shape[-2]} keys"
-            raise ValueError(msg)
+        check_fit(mask.shape, q.shape[-2], k.shape[-2])
     operands = [q, k, v]
     if key_padding_mask is not None:
         _check_dask(key_padding_mask=key_padding_mask)
         check_padding(key_padding_mask, mask, q, k, v)
         operands.append(key_padding_mask[..., None, :])
-    batch = _common_batch(named)
+    batch = common_batch(named)
     operands = [x.rechunk({x.ndim - 2: -1, x.ndim - 1: -1}) for x in _aligned(batch, mask, *operands)]
     chunks = (*_batch_chunks(batch, mask, *operands), (q.shape[-2],), (v.shape[-1],))
     return _blocks(partial(_attention, features=features, method=method, eps=eps), mask, operands, chunks)
@@ -229,14 +227,6 @@ def _own_axes(batch: Shape, mask: StructuredMatrix | None) -> Shape:
     """The mask's size on every batch axis, one where it has none."""
     own = () if mask is None else mask.shape[:-2]
     return (1,) * (len(batch) - len(own)) + own
-
-
-def _common_batch(shapes: dict[str, Shape]) -> Shape:
-    try:
-        return np.broadcast_shapes(*shapes.values())
-    except ValueError:
-        msg = f"batch dimensions of {', '.join(shapes)} do not broadcast: {', '.join(map(str, shapes.values()))}"
-        raise ValueError(msg) from None
 
 
 def _check_mask(mask: Any) -> None:

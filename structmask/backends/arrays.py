@@ -277,6 +277,11 @@ def as_same_kind(*operands: Array) -> list[Array]:
     return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]
 
 
+def conj(a: Array) -> Array:
+    """The complex conjugate; the array itself where it is real."""
+    return namespace(a).conj(a) if is_complex(a) else a
+
+
 def row_products(A: Array, B: Array) -> Array:
     """Sums (..., n) of A_i * B_i over the rows of two arrays (..., n, k), without holding their product on a host."""
     xp = namespace(A)

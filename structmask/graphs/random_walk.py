@@ -28,6 +28,8 @@ from structmask.graphs.walks import (
     check_real,
     check_stop,
     generator,
+    inverse_power,
+    inverse_power_pullback,
     transition,
     walk_plan,
     walkable,
@@ -118,9 +120,7 @@ class RandomWalkKernel(StructuredMatrix):
     @cached_property
     def _power(self) -> Array:
         """|F_i|^-alpha, in double precision; zero for rows of zero norm."""
-        q = self._squares
-        xp = arrays.namespace(q)
-        return xp.where(q == 0, xp.zeros_like(q), xp.where(q == 0, xp.ones_like(q), q) ** (-self.alpha / 2))
+        return inverse_power(self._squares, self.alpha)
 
     def _scale(self, like: Array) -> Array:
         return arrays.cast_precision(self._power, arrays.precision(like))
@@ -143,14 +143,10 @@ class RandomWalkKernel(StructuredMatrix):
 
     def _through_power(self, d_scale: Array) -> tuple[Array, Array]:
         """Gradients for the squared norms q and for alpha of s = q^(-alpha / 2)."""
-        q, s = self._squares, self._power
-        xp = arrays.namespace(q)
-        conj = xp.conj if arrays.is_complex(q) else lambda a: a
-        safe = xp.where(q == 0, xp.ones_like(q), q)
-        complex_ = isinstance(self.alpha, complex)
-        d_alpha = unbroadcast(xp.sum(d_scale * conj(-0.5 * xp.log(safe) * s)), (), complex_=complex_)
-        d_squares = d_scale * conj(-self.alpha / 2 * s / safe)
-        return unbroadcast(d_squares, tuple(q.shape), complex_=arrays.is_complex(q)), d_alpha
+        d_squares, d_alpha = inverse_power_pullback(self._squares, self._power, self.alpha, d_scale)
+        d_alpha = unbroadcast(d_alpha, (), complex_=isinstance(self.alpha, complex))
+        shape = tuple(self._squares.shape)
+        return unbroadcast(d_squares, shape, complex_=arrays.is_complex(self._squares)), d_alpha
 
     def _through_norms(self, d_squares: Array) -> Gradients:
         """Gradients of q_i = sum_lm c_l c_m H_ilm for the coefficients and the entries of P."""

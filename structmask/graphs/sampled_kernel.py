@@ -9,12 +9,13 @@ for every step. The kernel is F G^T, the rows of F divided by |F_i|^alpha; the c
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
-from structmask.graphs.walks import Walks
+from structmask.graphs.walks import Walks, inverse_power, inverse_power_pullback
 from structmask.linalg.generators import Gradients, added, unbroadcast
 from structmask.linalg.low_rank import LowRank
 
@@ -38,6 +39,17 @@ class SampledKernel(LowRank):
     -----
     A product is one with two sparse factors. Gradients need D, made once by drawing the walks again: at most as many
     numbers as nodes were visited.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from structmask import random_walk_kernel
+    >>> ring = np.roll(np.eye(6), 1, axis=0) + np.roll(np.eye(6), -1, axis=0)
+    >>> kernel = random_walk_kernel(ring, 3, walks=10, rng=0)
+    >>> np.allclose(kernel @ np.ones(6), kernel.to_dense() @ np.ones(6))
+    True
+    >>> sorted(kernel.pullback(np.ones((6, 1)), np.ones((6, 1))))
+    ['alpha', 'modulation']
     """
 
     left: Any = field(init=False)
@@ -80,19 +92,28 @@ class SampledKernel(LowRank):
         return arrays.cast_precision(F, arrays.precision(f))
 
     def _powers(self, F: Any) -> Array:
-        """|F_i|^-alpha, by the plain product; zero for rows of zero norm."""
-        q = _row_sums(F, F.data * F.data)
-        xp = arrays.namespace(q)
-        safe = xp.where(q == 0, xp.ones_like(q), q)
-        return xp.where(q == 0, xp.zeros_like(q), safe ** (-self.alpha / 2))
+        """|F_i|^-alpha, by the plain product."""
+        return inverse_power(_row_sums(F, F.data * F.data), self.alpha)
 
-    def transpose(self) -> SampledKernel:
-        other = copy.copy(self)  # its factors are known, and need not be sampled
-        f, g = self._modulations
-        changes = {"left": self.right, "right": self.left, "walks": self.walks[::-1], "modulation": g}
-        for name, value in (*changes.items(), ("other", None if self.other is None else f)):
+    def _with(self, **changes: Any) -> Self:
+        """Other fields, factors included: walks are not drawn again."""
+        other = copy.copy(self)
+        for name, value in changes.items():
             object.__setattr__(other, name, value)
         return other
+
+    def _map(self, function: Callable[[Any], Any]) -> Self:
+        left = function(self.left)
+        right = left if self.right is self.left else function(self.right)
+        return self._with(left=left, right=right, **{name: function(x) for name, x in self._generators()})
+
+    def _place(self, width: str, target: str) -> Self:
+        return self._map(lambda x: arrays.cast_precision(arrays.move(x, target), width) if hasattr(x, "dtype") else x)
+
+    def transpose(self) -> Self:
+        f, g = self._modulations
+        other = None if self.other is None else f
+        return self._with(left=self.right, right=self.left, walks=self.walks[::-1], modulation=g, other=other)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         d = super()._pullback(G, X)
@@ -116,15 +137,11 @@ class SampledKernel(LowRank):
 
     def _through_norms(self, walks: Walks, f: Array, d: Array) -> tuple[Array, Array]:
         """From gradients of s_i F_iv, s = q^(-alpha/2), q_i = sum_v F_iv^2, those of F_iv and of alpha."""
-        xp = arrays.namespace(d)
-        F = walks.with_entries(walks.weighted(f))
-        conj = xp.conj if arrays.is_complex(F.data) or arrays.is_complex(d) else lambda a: a
-        rows, q, s = walks.rows(d), _row_sums(F, F.data * F.data), self._powers(F)
-        safe = xp.where(q == 0, xp.ones_like(q), q)
-        inner = _row_sums(F, d * conj(F.data))
-        d_q = inner * conj(-self.alpha / 2 * s / safe)
-        d_alpha = xp.sum(inner * conj(-0.5 * xp.log(safe) * s))
-        return d * conj(s[rows]) + 2 * conj(F.data) * d_q[rows], d_alpha
+        F, rows = walks.with_entries(walks.weighted(f)), walks.rows(d)
+        q, conjugate = _row_sums(F, F.data * F.data), arrays.conj(F.data)
+        s = inverse_power(q, self.alpha)
+        d_q, d_alpha = inverse_power_pullback(q, s, self.alpha, _row_sums(F, d * conjugate))
+        return d * arrays.conj(s)[rows] + 2 * conjugate * d_q[rows], d_alpha
 
 
 def _row_sums(F: Any, values: Array) -> Array:

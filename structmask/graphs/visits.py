@@ -132,13 +132,13 @@ class Visits(StructuredMatrix):
         G, X = (xp.moveaxis(A, -2, 0) for A in xp.broadcast_arrays(G, X))
         G, X = (xp.reshape(A, (A.shape[0], -1)) for A in (G, X))
         V = self._matmat(X)  # first: its plans serve the transposed matrix, too
-        U = _conj(self.transpose()._matmat(_conj(G)))
+        U = arrays.conj(self.transpose()._matmat(arrays.conj(G)))
         if self.transposed:
-            U, V = _conj(V), _conj(U)
+            U, V = arrays.conj(V), arrays.conj(U)
         complex_ = arrays.is_complex(self.discount)
         g = np.conj(self.discount)
         d_transition = sparse_gradient(P, self._pattern._rows, g * U, V)
-        d_g = xp.sum(U * _conj(P @ V))
+        d_g = xp.sum(U * arrays.conj(P @ V))
         kind = arrays.dtype_of(width, complex_=arrays.is_complex(P))
         d_g = d_g if complex_ or not arrays.is_complex(d_g) else xp.real(d_g)
         return {
@@ -258,7 +258,3 @@ class Visits(StructuredMatrix):
     def _plan(self, columns: int) -> Plan:
         work = [(self._method(columns), self._work(columns))]
         return make_plan(repr(self), columns, work, home="numpy", precision=arrays.precision(self))
-
-
-def _conj(a: Array) -> Array:
-    return arrays.namespace(a).conj(a) if arrays.is_complex(a) else a

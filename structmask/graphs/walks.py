@@ -123,6 +123,24 @@ class Walks:
         return np.repeat(np.arange(self.W.shape[0]), np.diff(self.__dict__["pattern"][1]))
 
 
+def inverse_power(q: Array, alpha: complex) -> Array:
+    """|F_i|^-alpha for squared norms q; zero where they are zero."""
+    xp = arrays.namespace(q)
+    return xp.where(q == 0, xp.zeros_like(q), _nonzero(q) ** (-alpha / 2))
+
+
+def inverse_power_pullback(q: Array, s: Array, alpha: complex, gradient: Array) -> tuple[Array, Array]:
+    """From gradients of s = q^(-alpha / 2), those of q and, summed, of alpha."""
+    safe = _nonzero(q)
+    d_alpha = arrays.namespace(q).sum(gradient * arrays.conj(-0.5 * arrays.namespace(q).log(safe) * s))
+    return gradient * arrays.conj(-alpha / 2 * s / safe), d_alpha
+
+
+def _nonzero(q: Array) -> Array:
+    xp = arrays.namespace(q)
+    return xp.where(q == 0, xp.ones_like(q), q)
+
+
 def check_count(value: Any, name: str, what: str) -> int:
     """An integer of at least one."""
     try:

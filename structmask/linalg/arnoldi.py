@@ -58,7 +58,7 @@ class Arnoldi:
         unit = xp.eye(j, dtype=R.dtype)
         size = xp.sum(xp.abs(R * unit), axis=0)
         void = size <= 16 * _UNIT * xp.max(size)  # directions that the matrix sends nowhere
-        rhs = xp.where(void, xp.zeros_like(Q[0, :]), self.norm * _conj(Q[0, :]))
+        rhs = xp.where(void, xp.zeros_like(Q[0, :]), self.norm * arrays.conj(Q[0, :]))
         y = xp.linalg.solve(xp.where(void, unit, R), rhs[:, None])[:, 0]
         return y @ self.V[:j, :]
 
@@ -77,8 +77,4 @@ def quotient(x: Array, size: Array) -> Array:
 
 def _products(V: Array, w: Array) -> Array:
     """V^H w for the rows of V."""
-    return _conj(V @ _conj(w))
-
-
-def _conj(x: Array) -> Array:
-    return arrays.namespace(x).conj(x) if arrays.is_complex(x) else x
+    return arrays.conj(V @ arrays.conj(w))

@@ -144,13 +144,20 @@ def masked_product(
 def masked_pullback(
     mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, *, columns: int = 0
 ) -> tuple[Gradients, Array, Array, Array | None]:
-    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F, for G, and for `columns` of X or more.
+    """Gradients of Re <P, (M * F G^T) X> for the mask's generators, for F, for G, and for the first `columns` of X.
 
     They are three more masked products, dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F and
     dX = (M^H * conj G F^H) P, and dM_ij = (P X^H)_ij conj (F G^T)_ij contracted onto the mask's generators a few
     features at a time. A Toeplitz mask has all four from one walk, a tree's from one sweep. O(n (r + k)) memory.
     """
-    mask = mask._placed(X)
+    d_mask, d_left, d_right, d_operand = _all_gradients(mask._placed(X), F, G, P, X, columns)
+    return d_mask, d_left, d_right, d_operand[..., :columns] if columns and d_operand is not None else None
+
+
+def _all_gradients(
+    mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int
+) -> tuple[Gradients, Array, Array, Array | None]:
+    """The same, for some more columns of X where they come along."""
     if (own := parts.PULLBACKS.get(type(mask))) and not _scans_states(mask, F, G, P, X):
         inner = partial(masked_pullback, columns=columns)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)

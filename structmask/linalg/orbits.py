@@ -58,7 +58,7 @@ def orbit_pullback(a: Array, b: Array, count: int, dZ: Array) -> tuple[Array, Ar
 def power_pullback(a: Array, count: int, d: Array) -> Array:
     """Gradient for a of a gradient d for a^count: sum_i (a^i)^H d (a^(count-1-i))^H, a block of a power."""
     xp, r = arrays.namespace(a), int(a.shape[-1])
-    adjoint = xp.matrix_transpose(conjugation(a)(a))
+    adjoint = xp.matrix_transpose(arrays.conj(a))
     return xp.linalg.matrix_power(bordered(adjoint, d), count)[..., :r, r:]
 
 

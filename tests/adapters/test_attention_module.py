@@ -15,15 +15,9 @@ from structmask.adapters.torch import (  # noqa: E402  torch is optional
     softmax_attention,
 )
 
+pytestmark = pytest.mark.usefixtures("double")
+
 L, E, H = 6, 8, 2
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def table(*shape, seed=0):

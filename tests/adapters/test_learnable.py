@@ -18,13 +18,7 @@ PARENTS = [-1, 0, 0, 1, 1, -1]
 TREE = as_forest(parents=PARENTS)
 LONG = as_forest(parents=PARENTS, lengths=[0, 1.5, 0.5, 2.0, 1.0, 0])
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def offsets(n):
