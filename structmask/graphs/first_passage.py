@@ -23,7 +23,9 @@ import numpy as np
 
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import can_reach
+from structmask.graphs.stochastic import scaled_rows
 from structmask.graphs.transient import TransientSystem
+from structmask.graphs.uniformisation import expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,20 @@ def passage_distribution(P: Any, targets: Array, steps: int) -> Array:
     for t in range(1, steps + 1):
         distribution[t] = P @ distribution[t - 1] * f[:, 0]
     return np.clip(distribution, 0, 1)
+
+
+def passage_by_times(A: Any, targets: Array, times: Array, tol: float) -> Array:
+    """P(T <= t) (times, n) for jumps at rates A: exp(tQ) for the targets' indicator, where targets are never left."""
+    inside = np.zeros(A.shape[0])
+    inside[targets] = 1
+    absorbed = scaled_rows(A, 1 - inside).copy()  # which shared the places of A
+    absorbed.eliminate_zeros()
+    distribution, reached, last = np.empty((times.size, A.shape[0])), inside[:, None], 0.0
+    for i in np.argsort(times):
+        reached = expected(absorbed, reached, float(times[i]) - last, None, tol / times.size)
+        distribution[i], last = reached[:, 0], float(times[i])
+    distribution[:, targets] = 1
+    return distribution
 
 
 def over_rates(s: Any, function: Callable[[float], Array]) -> Array:

@@ -81,6 +81,37 @@ def test_first_passage_and_the_long_run(name):
     agree(process.commute_times(pairs), [H[0][5] + H[1][0], H[0][3] + H[2][0]])
 
 
+@pytest.mark.parametrize("targets", [0, [2, 7]])
+def test_first_passage_distribution_is_that_of_the_absorbed_process(rates, targets):
+    """Times in any order and shape, at once and far."""
+    absorbed = rates.copy()
+    absorbed[targets] = 0
+    times = np.array([[3.0, 0.0], [0.01, 0.2]]) * 50 / rates.sum(axis=1).max()
+    F = MarkovProcess(rates).first_passage_distribution(targets, times)
+    want = [
+        [naive.markov_exponential(generator(absorbed), t)[:, targets].reshape(N, -1).sum(axis=1) for t in row]
+        for row in times
+    ]
+    np.testing.assert_allclose(F, want, atol=2e-10)
+    np.testing.assert_array_equal(F[0, 1], np.isin(np.arange(N), targets))
+    assert (F[..., targets] == 1).all()
+    assert 0 <= F.min() <= F.max() <= 1
+
+
+def test_first_passage_distributions_tend_to_the_probabilities_to_arrive():
+    process = MarkovProcess(RATES["absorbing"])
+    F = process.first_passage_distribution(5, [0.0, 1.0, 4.0, 1e6])
+    assert (np.diff(F, axis=0) >= -1e-10).all()
+    agree(F[-1], process.hitting_probabilities(5), 1e-9)
+    assert (F[:, 6:] == 0).all()
+    stiff = MarkovProcess(RATES["stiff"])
+    t = float(np.median(stiff.hitting_times(0)))
+    g = stiff.hitting_transform(0, 1 / t)
+    assert (math.exp(-1) * stiff.first_passage_distribution(0, t) <= g + 1e-10).all()  # Markov's inequality
+    assert process.first_passage_distribution(5, []).shape == (0, N)
+    assert MarkovProcess(RATES["absorbing"].astype(np.float32)).first_passage_distribution(5, 1.0).dtype == np.float32
+
+
 def test_stiff_processes_keep_their_digits():
     A = RATES["stiff"]
     agree(MarkovProcess(A).hitting_times(0), naive.hitting_times_by_fractions(A, 0), 1e-13)
@@ -145,6 +176,9 @@ def test_generators_that_are_none(Q, sentence):
 
 def test_arguments_that_do_not_fit():
     process = MarkovProcess(CYCLE)
+    for time in ([0.0, 1.0], 1j, "soon"):
+        with pytest.raises((TypeError, ValueError), match=r"one real number|could not convert"):
+            process.evolve(np.eye(N)[0], time)
     for call in (
         lambda: process.evolve(np.eye(N)[0], -1.0),
         lambda: process.evolve(np.eye(N)[0], np.inf),
@@ -186,6 +220,8 @@ def test_simulated_process_agrees_with_its_solutions():
     assert abs(hit.mean() - process.hitting_times(0)[3]) < 5 * hit.std() / np.sqrt(walks)
     t = 0.5
     now = np.take_along_axis(states, (times <= t).sum(axis=1, keepdims=True) - 1, axis=1)[:, 0]
+    arrived = process.first_passage_distribution(0, t)[3]
+    assert abs((hit <= t).mean() - arrived) < 5 * np.sqrt(arrived * (1 - arrived) / walks)
     p = process.evolve(np.eye(N)[3], t)
     assert (np.abs(np.bincount(now, minlength=N) / walks - p) <= 5 * np.sqrt(p * (1 - p) / walks) + 1e-12).all()
 
@@ -220,7 +256,10 @@ def test_any_process_gives_an_answer_or_a_documented_infinity(n, seed, decades, 
     assert f.min() <= values.min() <= values.max() <= f.max()
     assert np.abs(spent.sum() - time) <= 1e-9 * time
     hit, g = process.hitting_probabilities(targets), process.hitting_transform(targets, [0.0, 0.5, np.inf])
-    for x in (later, hit, g, process.absorption_probabilities()):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        until = process.first_passage_distribution(targets, time)
+    for x in (later, hit, g, until, process.absorption_probabilities()):
         assert x.min() >= 0
         assert x.max() <= 1
     assert abs(later.sum() - 1) < 1e-12
