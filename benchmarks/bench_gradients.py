@@ -47,6 +47,7 @@ def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = Non
         "forward": lambda: attend(F, G, V, chosen),
         "backward": lambda: attend_pullback(F, G, V, chosen, out, mass, g),
     }
+    calls["backward"]()  # compiles what is not yet
     torch = peers.torch_or_none()
     if torch is not None and L <= LONGEST and mask is None:
         calls["torch"] = lambda: _dense(torch, F, G, V, table, g)
