@@ -8,11 +8,13 @@ out by columns, and the result does not depend on how many threads there are.
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, njit, prange, types
+from numba.extending import overload
 
-from structmask.backends._numba.lanes import LANES
+from structmask.backends._numba.lanes import LANES, add_multiple, row, set_row
 from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
+from structmask.backends._numba.vectors import axpy, scaled
 
 SERIAL_SIZE = 400_000  # numbers one thread does in less than the time it takes to wake others
 _TILE = 64  # rows
@@ -50,20 +52,30 @@ def _scatter(position, S, t, begin, end, Y, h, b):
         y[b + 4], y[b + 5], y[b + 6], y[b + 7] = s4, s5, s6, s7
 
 
-@njit(nogil=True, cache=True)
 def sweep(up, roots, E, S):
     """Upwards: S[i] becomes the decayed sum of all at and below i. Downwards: S[i] = E[i] S[up] + (1 - E[i]^2) S[i]."""
+
+
+@overload(sweep)
+def _sweep(up, roots, E, S):
+    return _complex_sweep if isinstance(S.dtype, types.Complex) else _real_sweep
+
+
+def _real_sweep(up, roots, E, S):
     for i in range(E.size - 1, roots - 1, -1):
-        e, s, p = E[i], S[i], S[np.uint64(up[i])]
-        p0, p1, p2, p3 = p[0] + e * s[0], p[1] + e * s[1], p[2] + e * s[2], p[3] + e * s[3]
-        p4, p5, p6, p7 = p[4] + e * s[4], p[5] + e * s[5], p[6] + e * s[6], p[7] + e * s[7]
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = p0, p1, p2, p3, p4, p5, p6, p7
+        add_multiple(E[i], S, i, S, up[i])
     for i in range(roots, E.size):
-        e, s, p = E[i], S[i], S[np.uint64(up[i])]
-        q = 1 - e * e
-        s0, s1, s2, s3 = q * s[0] + e * p[0], q * s[1] + e * p[1], q * s[2] + e * p[2], q * s[3] + e * p[3]
-        s4, s5, s6, s7 = q * s[4] + e * p[4], q * s[5] + e * p[5], q * s[6] + e * p[6], q * s[7] + e * p[7]
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = s0, s1, s2, s3, s4, s5, s6, s7
+        e = E[i]
+        set_row(S, i, axpy(e, row(S, up[i]), scaled(1 - e * e, row(S, i))))
+
+
+def _complex_sweep(up, roots, E, S):
+    for i in range(E.size - 1, roots - 1, -1):
+        for c in range(LANES):
+            S[up[i], c] += E[i] * S[i, c]
+    for i in range(roots, E.size):
+        for c in range(LANES):
+            S[i, c] = E[i] * S[up[i], c] + (1 - E[i] * E[i]) * S[i, c]
 
 
 def _product(order, position, up, roots, E, X, places, S, Y):

@@ -9,37 +9,31 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from structmask.backends._numba.lanes import LANES, add_multiple
+from structmask.backends._numba.lanes import LANES, add_multiple, row, set_row
 from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
+from structmask.backends._numba.vectors import axpy, scaled
 
 SERIAL_WORK = 1_000_000  # products of a node, a feature and a column below which one thread is as fast
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True)
 def _scaled(g, V, S):
     """S[i] = g[i] V[i]."""
     for i in range(g.size):
-        a, v, s = g[i], V[i], S[i]
-        s0, s1, s2, s3 = a * v[0], a * v[1], a * v[2], a * v[3]
-        s4, s5, s6, s7 = a * v[4], a * v[5], a * v[6], a * v[7]
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = s0, s1, s2, s3, s4, s5, s6, s7
+        set_row(S, i, scaled(g[i], row(V, i)))
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True)
 def _swept(up, roots, E, f, S, Y):
     """Up and down as in `tree`, and Y[i] += f[i] R[i]."""
     for i in range(E.size - 1, roots - 1, -1):
-        add_multiple(E[i], S, i, S, np.uint64(up[i]))
+        add_multiple(E[i], S, i, S, up[i])
     for i in range(E.size):
-        e, a, s, p, y = E[i], f[i], S[i], S[np.uint64(up[i])], Y[i]
-        q = 1 - e * e
-        s0, s1, s2, s3 = q * s[0] + e * p[0], q * s[1] + e * p[1], q * s[2] + e * p[2], q * s[3] + e * p[3]
-        s4, s5, s6, s7 = q * s[4] + e * p[4], q * s[5] + e * p[5], q * s[6] + e * p[6], q * s[7] + e * p[7]
-        y0, y1, y2, y3 = y[0] + a * s0, y[1] + a * s1, y[2] + a * s2, y[3] + a * s3
-        y4, y5, y6, y7 = y[4] + a * s4, y[5] + a * s5, y[6] + a * s6, y[7] + a * s7
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = s0, s1, s2, s3, s4, s5, s6, s7
-        y[0], y[1], y[2], y[3], y[4], y[5], y[6], y[7] = y0, y1, y2, y3, y4, y5, y6, y7
+        e = E[i]
+        s = axpy(e, row(S, up[i]), scaled(1 - e * e, row(S, i)))
+        set_row(Y, i, axpy(f[i], s, row(Y, i)))
+        set_row(S, i, s)
 
 
 def _hadamard(order, up, roots, E, F, G, X, workers, scratch, Y):

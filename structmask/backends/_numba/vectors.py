@@ -77,6 +77,33 @@ def axpy(_context: Any, a: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def times_add(_context: Any, x: Any, y: Any, z: Any) -> Any:
+    """The vector x y + z, number by number."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, y, z = arguments
+        return builder.fadd(builder.fmul(x, y, flags=("contract",)), z, flags=("contract",))
+
+    return x(x, x, x), code
+
+
+@intrinsic
+def inner(_context: Any, x: Any, y: Any) -> Any:
+    """The sum of the products of two vectors, halves added to halves."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        total, size, place = builder.fmul(*arguments), WIDTH, ir.IntType(32)
+        while size > 1:
+            size //= 2
+            halves = (ir.Constant(ir.VectorType(place, size), [first + i for i in range(size)]) for first in (0, size))
+            nothing = ir.Constant(total.type, ir.Undefined)
+            total = builder.fadd(*(builder.shuffle_vector(total, nothing, half) for half in halves))
+        return builder.extract_element(total, place(0))
+
+    return x.dtype(x, x), code
+
+
+@intrinsic
 def prefetch(_context: Any, array: Any, position: Any) -> Any:
     """Bring the line at a position of an array, which may be anything."""
 
