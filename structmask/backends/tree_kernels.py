@@ -70,7 +70,7 @@ def tree_hadamard_pullback(
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X)), E.shape[:-1])
     f, g = (_features(sweep, a, batch) for a in (F, G))
     p, x = (flat(a, batch, 2) for a in (P, X))
-    dF, dG, dX, dE = fused(sweep.order, sweep.up, sweep.first, sweep.roots, shared(E, batch, 1), f, g, p, x)
+    dF, dG, dX, dE = fused(sweep.order, sweep.first, sweep.roots, shared(E, batch, 1), f, g, p, x)
     dF, dG = (np.take(np.swapaxes(d, 1, 2), sweep.position, axis=1).astype(X.dtype) for d in (dF, dG))
     dF, dG, dX, dE = (d.reshape(*batch, *d.shape[1:]) for d in (dF, dG, dX, dE))
     return dF, dG, dX, dE

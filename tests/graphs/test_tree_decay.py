@@ -164,6 +164,18 @@ def test_all_gradients_in_one_pass(mask, close):
         close(value, sum(term[name] for term in terms))
 
 
+@pytest.mark.parametrize("kind", ["path", "recursive", "star"])
+def test_gradients_of_attention_subtract_nothing(kind):
+    """Each is accurate relative to itself, however heavy one part of the tree is beside another."""
+    n = 400
+    weight = np.where(np.arange(n) > n // 2, 1e9, 1.0)[:, None]
+    F, G, P, X = (abs(real(n, k, seed=k)) * w + 0.1 for k, w in ((3, weight), (2, weight), (5, 1), (4, 1)))
+    M = tree_decay(as_forest(parents=zoo.tree(kind, n)), factors=1 - 0.01 * gates(n))
+    got = M._scan_pullback(F[:, :2], G, P[:, :4], X)[0]["factors"]
+    expected = sum(M.pullback(F[:, [r]] * P[:, :4], G[:, [r]] * X)["factors"] for r in range(2))
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
 def test_attention_trains_through_a_tree(close):
     """The backward pass of masked attention on one thread and on all."""
     n = 3000

@@ -2,8 +2,9 @@
 
 For a feature r and eight columns, A sums g_r X at and below each node, Q all else of its tree as the parent sees it; B
 and W do so with f_r P. With a = A + e Q and b = B + e W, all gradients add up at once: that of F_r is <P, a>, of G_r
-<X, b>, of X g_r b, and of the factor e of an edge <B, Q> + <W, A>. As factors are no larger than 1, the way down may
-take the node's own part away from the parent's, as in the product: Q = a_parent - e A.
+<X, b>, of X g_r b, and of the factor e of an edge <B, Q> + <W, A>.
+Nothing is subtracted: Q adds up what comes through the parent and through earlier and later siblings. On the way down
+it takes the place of A: a node leaves to its children its own row and what comes from above.
 """
 
 from __future__ import annotations
@@ -29,37 +30,56 @@ def _up(E, first, f, g, X, P, A, B, i):
 
 
 @njit(nogil=True, cache=True)
-def _down(e, g, X, P, A, B, Y, i, p):
-    """A[i] = e A[p] + (1 - e^2) A[i], B[i] so too, then Y[i] += g B[i]; returns <P, A>, <X, B> and <B, Q> + <W, A>."""
-    s, t, u, v = row(A, i), row(A, p), row(B, i), row(B, p)
-    across = inner(u, axpy(-e, s, t)) + inner(s, axpy(-e, u, v))
-    s, u = axpy(e, t, scaled(1 - e * e, s)), axpy(e, v, scaled(1 - e * e, u))
-    set_row(A, i, s)
-    set_row(B, i, u)
-    set_row(Y, i, axpy(g, u, row(Y, i)))
-    return inner(row(P, i), s), inner(row(X, i), u), across
+def _node(e, f, g, X, P, A, B, q, w, Y, i):
+    """Y[i] += g b, and rows for the children in A and B; returns <P, a>, <X, b> and <B, Q> + <W, A>."""
+    s, u, x, p = row(A, i), row(B, i), row(X, i), row(P, i)
+    a, b = axpy(e, q, s), axpy(e, w, u)
+    set_row(A, i, axpy(e, q, scaled(g, x)))
+    set_row(B, i, axpy(e, w, scaled(f, p)))
+    set_row(Y, i, axpy(g, b, row(Y, i)))
+    return inner(p, a), inner(x, b), inner(u, q) + inner(s, w)
 
 
 @njit(nogil=True, cache=True)
-def _one_feature(up, first, roots, E, f, g, X, P, A, B, dX, dF, dG, dE):
+def _family(E, begin, end, f, g, X, P, A, B, above, later, Y, of_f, of_g, of_e):
+    """The children begin ... end - 1 of a node, whose rows for them are at `above`."""
+    s, t = row(A, above), row(B, above)
+    for j in range(end - 1, begin - 1, -1):
+        set_row(later, 2 * (j - begin), s)
+        set_row(later, 2 * (j - begin) + 1, t)
+        s, t = axpy(E[j], row(A, j), s), axpy(E[j], row(B, j), t)
+    s, t = scaled(0.0, s), scaled(0.0, t)
+    for j in range(begin, end):
+        q, w = axpy(1.0, s, row(later, 2 * (j - begin))), axpy(1.0, t, row(later, 2 * (j - begin) + 1))
+        s, t = axpy(E[j], row(A, j), s), axpy(E[j], row(B, j), t)
+        pa, xb, across = _node(E[j], f[j], g[j], X, P, A, B, q, w, Y, j)
+        of_f[j] += pa
+        of_g[j] += xb
+        of_e[j] += across
+
+
+@njit(nogil=True, cache=True)
+def _one_feature(first, roots, E, f, g, X, P, A, B, later, dX, dF, dG, dE):
     """Add what a feature gives."""
     for i in range(E.size - 1, -1, -1):
         _up(E, first, f[i], g[i], X, P, A, B, i)
+    for i in range(roots):
+        nothing = scaled(0.0, row(A, i))
+        pa, xb, _ = _node(0.0, f[i], g[i], X, P, A, B, nothing, nothing, dX, i)
+        dF[i] += pa
+        dG[i] += xb
     for i in range(E.size):
-        of_f, of_g, across = _down(E[i], g[i], X, P, A, B, dX, i, up[i])
-        dF[i] += of_f
-        dG[i] += of_g
-        if i >= roots:
-            dE[i] += across
+        if first[i] < first[i + 1]:
+            _family(E, first[i], first[i + 1], f, g, X, P, A, B, i, later, dX, dF, dG, dE)
 
 
-def _pullback(order, up, first, roots, E, F, G, P, X, scratch, dX, dF, dG, dE):
+def _pullback(order, first, roots, E, F, G, P, X, scratch, dX, dF, dG, dE):
     """Tasks are (head, part): a part has every so-manieth block of eight columns, and totals of its own."""
     n, parts, workers = order.size, dF.shape[1], scratch.shape[0]
     tasks = dF.shape[0] * parts
     for worker in prange(workers):
         S = scratch[worker]
-        x, p, t = S[0], S[1], S[2]
+        x, p, t, A, B, later = S[:n], S[n : 2 * n], S[2 * n : 3 * n], S[3 * n : 4 * n], S[4 * n : 5 * n], S[5 * n :]
         for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
             h, part = task // parts, task % parts
             e = E[h if E.shape[0] > 1 else 0]
@@ -72,7 +92,7 @@ def _pullback(order, up, first, roots, E, F, G, P, X, scratch, dX, dF, dG, dE):
                         p[i, c] = P[h, order[i], b + c] if c < width else 0.0
                 for r in range(F.shape[1]):
                     of_f, of_g, of_e = dF[h, part, r], dG[h, part, r], dE[h, part]
-                    _one_feature(up, first, roots, e, F[h, r], G[h, r], x, p, S[3], S[4], t, of_f, of_g, of_e)
+                    _one_feature(first, roots, e, F[h, r], G[h, r], x, p, A, B, later, t, of_f, of_g, of_e)
                 for i in range(n):
                     for c in range(width):
                         dX[h, order[i], b + c] = t[i, c]
@@ -83,7 +103,6 @@ _pullback_serial, _pullback_parallel = serial_and_parallel(_pullback)
 
 def tree_hadamard_pullback(
     order: np.ndarray,
-    up: np.ndarray,
     first: np.ndarray,
     roots: int,
     E: np.ndarray,
@@ -103,6 +122,7 @@ def tree_hadamard_pullback(
     workers = min(threads, B * parts)
     dX, dF, dG, dE = np.empty_like(X), np.zeros((B, parts, r, n)), np.zeros((B, parts, r, n)), np.zeros((B, parts, n))
     run = _pullback_serial if workers == 1 else _pullback_parallel
-    with borrowed(workers * 5 * n * LANES, np.dtype(np.float64)) as buffer:
-        run(order, up, first, roots, E, F, G, P, X, buffer.reshape(workers, 5, n, LANES), dX, dF, dG, dE)
+    rows = 5 * n + 2 * int(np.diff(first).max(initial=0))
+    with borrowed(workers * rows * LANES, np.dtype(np.float64)) as buffer:
+        run(order, first, roots, E, F, G, P, X, buffer.reshape(workers, rows, LANES), dX, dF, dG, dE)
     return dF.sum(axis=1), dG.sum(axis=1), dX, dE.sum(axis=1)
