@@ -13,7 +13,7 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.graphs.crossings import length_gradient
+from structmask.graphs.crossings import DistanceMask, length_gradient
 from structmask.graphs.merges import Merges
 from structmask.graphs.panels import Panels
 from structmask.graphs.slopes import Slope
@@ -21,7 +21,6 @@ from structmask.graphs.tree import Forest
 from structmask.graphs.tree_building import as_forest
 from structmask.graphs.tree_table import TreeTable, by_rows, heads, put, real_view, runs_merges
 from structmask.graphs.windows import evaluate
-from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
@@ -33,7 +32,7 @@ _LONGEST_TABLE = 8  # distances a node for which a function of whole distances i
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TreeFunction(StructuredMatrix):
+class TreeFunction(DistanceMask):
     """M_ij = scale f(dist(i, j)) for a callable f, 0 between trees; `tree_mask` makes it.
 
     Every entry is within `tol` of its value, as far as samples of f can tell: `error_estimate` is a bound of
@@ -63,30 +62,14 @@ class TreeFunction(StructuredMatrix):
     lengths: Any = None
 
     def __post_init__(self) -> None:
-        if self.lengths is not None and self.lengths is not self.forest.lengths:
-            object.__setattr__(self, "forest", as_forest(self.forest, lengths=self.lengths))
-        object.__setattr__(self, "lengths", self.forest.lengths)
+        super().__post_init__()
         if getattr(self.scale, "shape", ()) != ():
             msg = f"TreeFunction needs a scalar scale, got an array of shape {self.scale.shape}"  # type: ignore[union-attr]
             raise ValueError(msg)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.forest.visible, self.forest.visible)
-
-    def transpose(self) -> TreeFunction:
-        return self
-
     def _generators(self) -> Iterator[tuple[str, Any]]:
         yield "scale", self.scale  # the tolerance, though a number, generates nothing
         yield "lengths", self.lengths
-
-    def _map(self, function: Callable[[Any], Any]) -> TreeFunction:
-        """Lengths stay real, in double precision, and on the host, whatever the matrix is."""
-        return dataclasses.replace(self, scale=function(self.scale))
-
-    def _leaves(self) -> Iterator[Any]:
-        yield self.scale
 
     # --- products ---------------------------------------------------------------------------------------------------
 
@@ -142,7 +125,7 @@ class TreeFunction(StructuredMatrix):
 
     def _length_gradient(self, G: Array, X: Array) -> Array:
         if runs_merges(X):
-            return length_gradient(self.forest, self._last("_slopes", self._slopes), G, X)
+            return length_gradient(self.forest, self._last("_slopes", self._slopes).crossings, G, X)
         return length_gradient(self.forest, self._last("_derivative", lambda: self._derivative(X)), G, X)
 
     def _derivative(self, like: Array) -> TreeFunction:
@@ -187,10 +170,6 @@ class TreeFunction(StructuredMatrix):
         plan = self.panels
         largest = max(abs(plan.at_zero), plan.windows.largest if len(plan.of.merges) else 0.0)
         return abs(self.scale) * largest * (plan.tolerance + _ROUNDING)
-
-    @property
-    def _entry_bytes(self) -> float:
-        return 600.0
 
     def _work(self, columns: int) -> Work:
         if not runs_merges(np.empty(0)):

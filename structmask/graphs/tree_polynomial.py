@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ from scipy.special import factorial
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.graphs.crossings import DistanceMask, length_gradient
 from structmask.graphs.tree import Forest
 from structmask.graphs.tree_table import both, by_rows, heads, put, real_view, runs_merges
-from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients
 from structmask.linalg.planning import Work
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TreePolynomial(StructuredMatrix):
+class TreePolynomial(DistanceMask):
     """M_ij = sum_q coefficients[q] d^q exp(-rate d), d = dist(i, j), and 0 between trees.
 
     `tree_decay` makes it.
@@ -31,13 +32,17 @@ class TreePolynomial(StructuredMatrix):
         Of the polynomial, the constant first; real.
     rate : float
         Decay a unit of length, at least 0.
+    lengths : array (n,), optional
+        Lengths in the place of the forest's, a generator too: on the host, in double precision.
     """
 
     forest: Forest
     coefficients: Array
     rate: float
+    lengths: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         coefficients = arrays.as_array(self.coefficients, "tree_decay(coefficients)")
         object.__setattr__(self, "coefficients", coefficients)
         given: Any = self.rate
@@ -49,13 +54,6 @@ class TreePolynomial(StructuredMatrix):
             msg = f"a polynomial times an exponential needs one rate, got {type(rate).__name__}; add masks for several"
             raise TypeError(msg)
         object.__setattr__(self, "rate", rate if isinstance(rate, complex) else float(rate))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.forest.visible, self.forest.visible)
-
-    def transpose(self) -> TreePolynomial:
-        return self
 
     @property
     def _sweeps(self) -> bool:
@@ -89,7 +87,7 @@ class TreePolynomial(StructuredMatrix):
         return [forest.shown(Y) for Y in found]
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """<G, D_q X> for the coefficients, and -sum_q c_q <G, D_(q+1) X> for the rate."""
+        """<G, D_q X> for coefficients, -sum_q c_q <G, D_(q+1) X> for the rate, for lengths what crosses their edges."""
         xp, Q = arrays.namespace(X), int(self.coefficients.shape[0])
         if runs_merges(X) and self._sweeps:
             products = self._moments(np.diag(factorial(np.arange(Q + 1))), X)
@@ -102,7 +100,30 @@ class TreePolynomial(StructuredMatrix):
         real = [xp.real(a) if arrays.is_complex(a) else a for a in (inner[:-1], rate)]
         d_c = inner[:-1] if arrays.is_complex(c) else real[0]
         d_rate = rate if isinstance(self.rate, complex) else real[1]
-        return {"coefficients": arrays.cast(d_c, arrays.dtype_name(c)), "rate": d_rate}
+        d_c = arrays.cast(d_c, arrays.dtype_name(c))
+        return {"coefficients": d_c, "rate": d_rate, "lengths": self._length_gradient(G, X)}
+
+    def _length_gradient(self, G: Array, X: Array) -> Array:
+        forest, c = self.forest, arrays.cast_precision(self.coefficients, "float64")
+        xp, slope = arrays.namespace(c), -self.rate * c
+        powers = xp.arange(1, int(c.shape[0]), dtype=xp.float64)
+        slope = xp.concat([slope[:-1] + powers * c[1:], slope[-1:]])
+        if not (runs_merges(X) and self._sweeps):
+            return length_gradient(forest, TreePolynomial(forest, slope, self.rate), G, X)
+        found = length_gradient(forest, partial(self._crossings, slope.real), G, X)
+        if arrays.is_complex(c):  # Re i z conj(g) = Re z conj(-i g)
+            found = found + length_gradient(forest, partial(self._crossings, slope.imag), -1j * G, X)
+        return found
+
+    def _crossings(self, coefficients: Array, G: Array, X: Array) -> Array:
+        """Sums over the pairs across each edge, by node, weighted by a polynomial times the exponential."""
+        from structmask.backends._numba.tree_jet_crossings import tree_jet_crossings
+
+        sweep, lengths = self.forest.sweep("numpy"), self.forest.lengths[self.forest.order]
+        weights = coefficients * self._factorials[:, 0]
+        e = np.exp(-self.rate * lengths)
+        found = tree_jet_crossings(sweep.order, sweep.up, sweep.first, sweep.roots, e, lengths, weights, G, X)
+        return found[sweep.position]
 
     def _at(self, i: Array, j: Array) -> Array:
         xp = arrays.namespace(i)
@@ -115,10 +136,6 @@ class TreePolynomial(StructuredMatrix):
             value = value * d + self.coefficients[q]
         value = value * xp.exp(-self.rate * d)
         return xp.where(inside, value, xp.zeros_like(value))
-
-    @property
-    def _entry_bytes(self) -> float:
-        return 600.0
 
     def _work(self, columns: int) -> Work:
         n, m = self.forest.size, int(self.coefficients.shape[0])

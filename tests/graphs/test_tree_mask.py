@@ -5,7 +5,16 @@ import warnings
 import numpy as np
 import pytest
 
-from structmask import ConvergenceWarning, LowRank, as_forest, explain, masked_attention, tree_mask, use_backend
+from structmask import (
+    ConvergenceWarning,
+    LowRank,
+    as_forest,
+    explain,
+    masked_attention,
+    tree_decay,
+    tree_mask,
+    use_backend,
+)
 from structmask.graphs import TreeFunction, TreeTable
 from structmask.graphs.merges import Merges
 from structmask.linalg.hadamard import masked_product
@@ -184,6 +193,28 @@ def test_gradient_of_lengths(kind):
             assert_length_gradient(TreeFunction(forest, FUNCTIONS[name]), parents, D, SLOPES[name], 1e-12)
     M = tree_mask(forest, np.cos, derivative=SLOPES["cos"])
     assert_length_gradient(M, parents, D, SLOPES["cos"], 1e-14)
+
+
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_gradient_of_lengths_of_polynomials_times_exponentials(kind):
+    """By sweeps, on one thread and on several, and by rows where a rate grows."""
+    c, p = np.array([0.5, -1.0, 0.3, 0.2]), np.polynomial.Polynomial([0.5, -1.0, 0.3, 0.2])
+    for n, weights in {1: "real", 2: "real", 60: "zeros", 150: "real"}.items():
+        parents, lengths = zoo.tree(kind, n), zoo.lengths(weights, n)
+        forest, D = as_forest(parents=parents, lengths=lengths), zoo.distances(parents, lengths)
+        for rate in (0.7, 0.0) if n > 2 else (0.7, -0.1):
+
+            def slope(d, a=rate):
+                return (p.deriv()(d) - a * p(d)) * np.exp(-a * d)
+
+            assert_length_gradient(tree_decay(forest, rate, polynomial=c), parents, D, slope, 1e-14)
+
+
+def test_gradient_of_lengths_of_polynomials_is_shared_out_by_columns(close):
+    forest = as_forest(parents=zoo.tree("forest", 9000), lengths=zoo.lengths("real", 9000))
+    M, G, X = tree_decay(forest, 0.7, polynomial=[0.5, -1.0, 0.3]), real(9000, 20), real(9000, 20, seed=1)
+    parts = [M.pullback(G[:, a : a + 4], X[:, a : a + 4])["lengths"] for a in range(0, 20, 4)]
+    close(M.pullback(G, X)["lengths"], sum(parts))
 
 
 def test_gradient_of_lengths_on_grids_of_rough_functions_and_by_rows():

@@ -16,7 +16,7 @@ from structmask.backends._numba.tree import SERIAL_SIZE
 
 
 @njit(nogil=True, cache=True)
-def _series(e, w, E):
+def series(e, w, E):
     """E[t] = e w^t / t!."""
     E[0] = e
     for t in range(1, E.size):
@@ -24,17 +24,23 @@ def _series(e, w, E):
 
 
 @njit(nogil=True, cache=True)
+def add_product(E, V, i, Y, j):
+    """The series of rows Y[j], Y[j + 1], ... += E times that of rows V[i], ..."""
+    for q in range(E.size):
+        for t in range(q + 1):
+            add_multiple(E[t], V, i + q - t, Y, j + q)
+
+
+@njit(nogil=True, cache=True)
 def _sweep(up, roots, e, lengths, E, D, S):
     """S (n m, 8), m coefficients a node: the leading one holds X, the others 0; becomes the series of the product."""
     m = E.size
     for i in range(e.size - 1, roots - 1, -1):
-        _series(e[i], lengths[i], E)
-        for q in range(m):
-            for t in range(q + 1):
-                add_multiple(E[t], S, i * m + q - t, S, up[i] * m + q)
+        series(e[i], lengths[i], E)
+        add_product(E, S, i * m, S, up[i] * m)
     for i in range(roots, e.size):
-        _series(e[i], lengths[i], E)
-        _series(e[i] * e[i], 2 * lengths[i], D)
+        series(e[i], lengths[i], E)
+        series(e[i] * e[i], 2 * lengths[i], D)
         for q in range(m - 1, -1, -1):
             for t in range(q + 1):  # t = 0 first: it needs S as it was
                 add_multiple(-D[t], S, i * m + q - t, S, i * m + q)
