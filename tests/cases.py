@@ -3,8 +3,7 @@
 `build(a)` makes the matrix from the arrays `a(x)`, where `a` brings a NumPy array x to the library and precision under
 test (integers stay integers); `dense` is the matrix written out by `tests.naive`. Data are representable in float32, so
 that a matrix in single precision is the same matrix. A case that is not `portable` needs scipy.sparse; one that is not
-`movable` has products on the host only; one that is not `differentiable` has no pullback; one that `waits` asks a
-device for residuals on the way.
+`differentiable` has no pullback; one that `waits` asks a device for residuals on the way.
 """
 
 from collections.abc import Callable
@@ -57,7 +56,6 @@ class Case:
     build: Callable[..., StructuredMatrix]
     dense: np.ndarray
     portable: bool = True
-    movable: bool = True
     differentiable: bool = True
     waits: bool = False
 
@@ -772,7 +770,7 @@ for n in (1, 2, 17):
             lambda _, steps=steps, place=place: place(Occupation(3.0, rates=Rates(steps, 1e-15))),
             place(naive.occupation(steps.toarray() - np.diag(steps.sum(axis=1)), 3.0)),
             portable=False,
-            movable=False,
+            waits=True,
         )
 
 

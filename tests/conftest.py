@@ -33,7 +33,7 @@ class Library:
 
     def takes(self, case):
         """Whether a case can live here."""
-        return self.home == "numpy" or (case.portable if self.home == "array_api_strict" else case.movable)
+        return self.home != "array_api_strict" or case.portable
 
     def array(self, x, precision="float64"):
         """A NumPy or scipy.sparse array brought here; float64 and complex128 become the precision under test."""

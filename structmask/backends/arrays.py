@@ -218,16 +218,21 @@ def as_inexact(x: Array, what: str) -> Array:
 
 def settle(x: Array, what: str) -> Array:
     """An array where the backend in force wants it: host arrays move to an explicit "cupy", the reverse raises."""
+    return move(x, settled_home(home(x), what))
+
+
+def settled_home(own: str, what: str) -> str:
+    """Where the backend in force wants what is in a home."""
     backend = get_backend()
-    if backend == "cupy":
-        return move(x, "cupy") if home(x) == "numpy" else x
-    if backend != "auto" and home(x) == "cupy":
+    if backend == "cupy" and own == "numpy":
+        return "cupy"
+    if backend in ("numba", "numpy") and own == "cupy":
         msg = (
             f"{what} lives on the GPU but the backend in force is {backend!r}; pass "
             "structmask.to_numpy(x), or set_backend('auto')"
         )
         raise BackendError(msg)
-    return x
+    return own
 
 
 def common_home(arrays: Iterable[Array], what: str) -> str | None:

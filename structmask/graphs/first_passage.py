@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import can_reach
 from structmask.graphs.stochastic import scaled_rows
-from structmask.graphs.transient import TransientSystem
-from structmask.graphs.uniformisation import expected
+from structmask.graphs.transient import TransientSystem, completed
+from structmask.graphs.uniformisation import Clock, expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class FirstPassage:
     """The way to `targets` by steps `A` (csr_array without a diagonal), absorbed in `avoid`.
 
     `measure` makes A symmetric, if known; `is_irreducible` spares the search for states that miss the targets;
-    `preconditioner` is as in `transient`.
+    `preconditioner` is as in `transient`; what iterates does so in `home`. Solutions live where they are made.
     """
 
     A: Any
@@ -42,6 +43,7 @@ class FirstPassage:
     measure: Array | None = None
     is_irreducible: bool = False
     preconditioner: str = "auto"
+    home: str = "numpy"
 
     @cached_property
     def is_free(self) -> Array:
@@ -73,17 +75,14 @@ class FirstPassage:
         h = np.full(self.A.shape[0], np.inf)
         h[self.targets] = 0
         system = self._certain_system
-        h[self.is_certain] = system.solve(np.ones((system.size, 1)), tol=tol)[:, 0]
-        return h
+        return completed(h, self.is_certain, self._solved(system, np.ones(system.size), tol))
 
     def probabilities(self, tol: float) -> Array:
         """P(T < inf) (n,)."""
         p = np.zeros(self.A.shape[0])
         p[self.targets] = p[self.is_certain] = 1
         f = self.is_possible & ~self.is_certain
-        into = (self.A @ p)[f, None]
-        p[f] = np.clip(self._system(f).solve(into, tol=tol)[:, 0], 0, 1)
-        return p
+        return completed(p, f, _clipped(self._solved(self._system(f), (self.A @ p)[f], tol)))
 
     def transform(self, s: float, tol: float) -> Array:
         """E[exp(-s T)] (n,) for steps at rates, s >= 0."""
@@ -94,24 +93,29 @@ class FirstPassage:
         if math.isinf(s):
             return g
         f = self.is_possible
-        into = (self.A @ g)[f, None]
-        g[f] = np.clip(self._system(f, s).solve(into, tol=tol)[:, 0], 0, 1)
-        return g
+        return completed(g, f, _clipped(self._solved(self._system(f, s), (self.A @ g)[f], tol)))
 
     def moments(self, order: int, stay: Array | None, tol: float) -> Array:
         """E[T^k] (order, n) for k = 1 ... order; `stay` (n,) are the probabilities to stay, for steps, None for rates.
 
         For steps E[(1 + T')^k] gives L_ff m_k = 1 + sum_{0 < j < k} binomial(k, j) P_ff m_j: no sign but plus.
         """
-        m = np.full((order, self.A.shape[0]), np.inf)
-        m[:, self.targets] = 0
-        f, system = np.flatnonzero(self.is_certain), self._certain_system
+        base = np.full(self.A.shape[0], np.inf)
+        base[self.targets] = 0
+        system, found = self._certain_system, list[Array]()
+        one = arrays.move(np.ones((system.size, 1)), system.home(self.home))
+        own = None if stay is None else arrays.move(stay[self.is_certain, None], arrays.home(one))
         for k in range(1, order + 1):
-            b = np.ones(f.size) if k == 1 or stay is not None else k * m[k - 2, f]
-            for j in range(1, k if stay is not None else 1):
-                b += math.comb(k, j) * (system.A @ m[j - 1, f] + stay[f] * m[j - 1, f])  # type: ignore[index]
-            m[k - 1, f] = system.solve(b[:, None], tol=tol)[:, 0]
-        return m
+            b = one if k == 1 or own is not None else k * found[-1]
+            for j in range(1, k if own is not None else 1):
+                b = b + math.comb(k, j) * (system.stepped(found[j - 1]) + own * found[j - 1])
+            found.append(system.solve(b, tol=tol))
+        m = [completed(base.copy(), self.is_certain, x[:, 0]) for x in found]
+        return arrays.namespace(one).stack(m)
+
+    def _solved(self, system: TransientSystem, b: Array, tol: float) -> Array:
+        """The solution (size,) where it is made."""
+        return system.solve(arrays.move(b[:, None], system.home(self.home)), tol=tol)[:, 0]
 
     @cached_property
     def _certain_system(self) -> TransientSystem:
@@ -122,36 +126,39 @@ class FirstPassage:
         return TransientSystem(self.A, np.full(mask.size, killing), self.measure, mask, self.preconditioner)
 
 
-def passage_distribution(P: Any, targets: Array, steps: int) -> Array:
-    """P(T = t) (steps + 1, n) for t = 0 ... steps of a chain with transition matrix P."""
-    n = P.shape[0]
-    f = np.ones((n, 1))
-    f[targets] = 0
-    distribution = np.zeros((steps + 1, n))
-    distribution[0, targets] = 1
-    for t in range(1, steps + 1):
-        distribution[t] = P @ distribution[t - 1] * f[:, 0]
-    return np.clip(distribution, 0, 1)
+def passage_distribution(step: Callable[[Array], Array], free: Array, steps: int) -> Array:
+    """P(T = t) (steps + 1, n) for t = 0 ... steps, from products with P and the mask `free` (n, 1) of no targets."""
+    found = [1 - free]
+    for _ in range(steps):
+        found.append(step(found[-1]) * free)
+    return _clipped(arrays.namespace(free).stack([p[:, 0] for p in found]))
 
 
-def passage_by_times(A: Any, targets: Array, times: Array, tol: float) -> Array:
+def passage_by_times(A: Any, targets: Array, times: Array, tol: float, home: str) -> Array:
     """P(T <= t) (times, n) for jumps at rates A: exp(tQ) for the targets' indicator, where targets are never left."""
-    inside = np.zeros(A.shape[0])
+    inside = np.zeros((A.shape[0], 1))
     inside[targets] = 1
-    absorbed = scaled_rows(A, 1 - inside).copy()  # which shared the places of A
+    absorbed = scaled_rows(A, 1 - inside[:, 0]).copy()  # which shared the places of A
     absorbed.eliminate_zeros()
-    distribution, reached, last = np.empty((times.size, A.shape[0])), inside[:, None], 0.0
-    for i in np.argsort(times):
-        reached = expected(absorbed, reached, float(times[i]) - last, None, tol / times.size)
-        distribution[i], last = reached[:, 0], float(times[i])
-    distribution[:, targets] = 1
-    return distribution
+    clock, arrived = Clock(absorbed, functions=True), arrays.move(inside, home)
+    reached, last, found = arrived, 0.0, {}
+    for i in map(int, np.argsort(times)):
+        reached = expected(clock, reached, float(times[i]) - last, None, tol / times.size)
+        reached, last = arrays.namespace(reached).maximum(reached, arrived), float(times[i])
+        found[i] = reached[:, 0]
+    return arrays.namespace(arrived).stack([found[i] for i in range(times.size)])
 
 
 def over_rates(s: Any, function: Callable[[float], Array]) -> Array:
     """function(s) for a number s >= 0, or for each of an array, stacked in front."""
-    rates = np.asarray(s, dtype=np.float64)
-    if not (rates >= 0).all():
-        msg = f"the transform takes real s >= 0, got {s!r}"
+    rates = np.asarray(arrays.to_numpy(s), dtype=np.float64)
+    if not rates.size or not (rates >= 0).all():
+        msg = f"the transform takes real s >= 0, one at least, got {s!r}"
         raise ValueError(msg)
-    return np.stack([function(float(one)) for one in rates.ravel()]).reshape(*rates.shape, -1)
+    found = [function(float(one)) for one in rates.ravel()]
+    return arrays.namespace(found[0]).stack(found).reshape(*rates.shape, -1)
+
+
+def _clipped(p: Array) -> Array:
+    """Probabilities, which rounding may have taken out of [0, 1]."""
+    return arrays.namespace(p).clip(p, 0, 1)

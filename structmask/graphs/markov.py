@@ -19,6 +19,7 @@ from structmask.graphs.markov_walk import TOL, Walk
 from structmask.graphs.simulation import simulated_walks
 from structmask.graphs.stochastic import (
     as_distribution,
+    as_host,
     as_indices,
     as_states,
     as_transition,
@@ -41,7 +42,8 @@ class MarkovChain(Walk):
     Parameters
     ----------
     transition : sparse or dense matrix (n, n), or anything `as_adjacency` takes
-        P, P_ij the probability of a step from i to j. Rows sum to one; they are divided by their sums.
+        P, P_ij the probability of a step from i to j. Rows sum to one; they are divided by their sums. One on a device
+        is copied to the host once, where its structure is read; results live on the device.
     preconditioner : str
         How systems are solved: "auto" by structure, eliminations or iterations. By name they are iterated, with the
         diagonal ("jacobi"), approximate elimination ("elimination"; random, symmetric where the chain is reversible) or
@@ -54,7 +56,9 @@ class MarkovChain(Walk):
 
     Notes
     -----
-    Solvers run on the host and in double precision; results have the precision of P.
+    Solvers run in double precision; results have the precision of P. They live where P does, or where the backend in
+    force wants them: steps and walks run there, and so does what iterates, with the diagonal as preconditioner; what
+    the graph decides, eliminations, other preconditioners, resistances and Kemeny's constant are the host's.
 
     Examples
     --------
@@ -70,7 +74,8 @@ class MarkovChain(Walk):
 
     def __init__(self, transition: Any, /, *, preconditioner: str = "auto") -> None:
         self.preconditioner = as_preconditioner(preconditioner)
-        self.transition = as_transition(transition)
+        given, self._given_home = as_host(transition)
+        self.transition = as_transition(given)
         self.dtype = self.transition.dtype
         self._A = off_diagonal(self.transition)
 
@@ -85,7 +90,8 @@ class MarkovChain(Walk):
         preconditioner : str
             As for `MarkovChain`.
         """
-        W = undirected(graph, "MarkovChain.from_graph")
+        given, home = as_host(graph)
+        W = undirected(given, "MarkovChain.from_graph")
         if (W.data == 0).any():
             W = W.copy()
             W.eliminate_zeros()
@@ -94,35 +100,36 @@ class MarkovChain(Walk):
             W = scipy.sparse.csr_array(W + scipy.sparse.diags_array((d == 0).astype(W.dtype)))
             d = np.where(d == 0, 1.0, d)
         chain = cls(scaled_rows(W, 1 / d), preconditioner=preconditioner)
-        chain.__dict__.update(_measure=d, _is_graph=True)
+        chain.__dict__.update(_measure=d, _is_graph=True, _given_home=home)
         return chain
 
     # --- step by step -----------------------------------------------------------------------------------------------
 
     def evolve(self, distribution: Any, steps: int, /) -> Array:
         """The distribution (..., n) after some steps: p P^t, for one distribution or a batch."""
-        p, count = as_distribution(distribution, self.size), _count(steps)
-        columns = np.ascontiguousarray(p.reshape(-1, self.size).T)
-        for _ in range(count):
-            columns = self._applied(self._transposed, columns)
-        return (columns / columns.sum(axis=0)).T.reshape(p.shape) if count else p
+        p, count = as_distribution(distribution, self.size, self._home), _count(steps)
+        xp = arrays.namespace(p)
+        columns = self._stepped("_transposed", xp.matrix_transpose(xp.reshape(p, (-1, self.size))), count)
+        columns = columns / xp.sum(columns, axis=0) if count else columns
+        return xp.reshape(xp.matrix_transpose(columns), p.shape)
 
     def expect(self, values: Any, steps: int, /) -> Array:
         """Expected values (n,) or (n, k) after some steps, by starting state: P^t f."""
-        f = as_values(values, self.size)
-        columns = f[:, None] if f.ndim == 1 else f
-        for _ in range(_count(steps)):
-            columns = self._applied(self.transition, columns)
-        return columns.reshape(f.shape)
+        f = as_values(values, self.size, self._home)
+        columns = self._stepped("transition", f[:, None] if f.ndim == 1 else f, _count(steps))
+        return arrays.namespace(f).reshape(columns, f.shape)
 
     @cached_property
     def _transposed(self) -> Any:
         return scipy.sparse.csr_array(self.transition.T)
 
-    @staticmethod
-    def _applied(P: Any, X: Array) -> Array:
+    def _stepped(self, name: str, X: Array, count: int) -> Array:
+        """Columns after some products with one of our matrices."""
+        P = arrays.placed(self, name, arrays.home(X))
         data, X = arrays.as_same_kind(arrays.cast_precision(P.data, arrays.precision(X)), X)
-        return kernels.csr_product(P, data, X)
+        for _ in range(count):
+            X = kernels.csr_product(P, data, X)
+        return X
 
     def period(self, state: int | None = None, /) -> int:
         """Greatest common divisor of the lengths of all ways back to a state; of an irreducible chain by default."""
@@ -147,14 +154,18 @@ class MarkovChain(Walk):
             The same seed gives the same walks, on every backend.
         """
         first = as_indices(start, self.size, "start")
-        return simulated_walks(self.transition, first, _count(steps), np.random.default_rng(rng))
+        return simulated_walks(self._steps, first, _count(steps), np.random.default_rng(rng))
+
+    @property
+    def _weights(self) -> Any:
+        return self.transition
 
     # --- first passage, by steps ------------------------------------------------------------------------------------
 
     def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = TOL) -> Array:
         """Transform E[exp(-s T)] (..., n) of the number T of steps to the targets, for s >= 0 or an array of them."""
         way = self._passage(targets)
-        return self._typed(over_rates(s, lambda one: way.transform(math.expm1(min(one, _FAR)), tol)))
+        return over_rates(s, lambda one: self._typed(way.transform(math.expm1(min(one, _FAR)), tol)))
 
     def hitting_moments(self, targets: Any, order: int, /, *, tol: float = TOL) -> Array:
         """E[T^k] (order, n) for k = 1 ... order; infinite where T may be."""
@@ -163,8 +174,10 @@ class MarkovChain(Walk):
 
     def first_passage_distribution(self, targets: Any, steps: int, /) -> Array:
         """P(T = t) (steps + 1, n) for t = 0 ... steps, by starting state."""
-        P = self.transition.astype(np.float64)
-        return self._typed(passage_distribution(P, as_states(targets, self.size), _count(steps)))
+        start = np.ones((self.size, 1))
+        start[as_states(targets, self.size)] = 0
+        free = arrays.move(start, self._home)
+        return self._typed(passage_distribution(lambda x: self._stepped("transition", x, 1), free, _count(steps)))
 
     # --- visits, as structured matrices -----------------------------------------------------------------------------
 
@@ -181,7 +194,8 @@ class MarkovChain(Walk):
         if never.size:
             msg = f"state {int(never[0])} cannot reach a target, so that visits are infinite; add targets there"
             raise ValueError(msg)
-        return Visits(self.transition, 1.0, targets=tuple(map(int, way.targets)), accuracy=self._accuracy(tol))
+        visits = Visits(self.transition, 1.0, targets=tuple(map(int, way.targets)), accuracy=self._accuracy(tol))
+        return self._where_given(visits)
 
     def discounted_visits(self, discount: float, /, *, tol: float = TOL) -> Visits:
         """(I - discount P)^-1 = sum_t discount^t P^t; times 1 - discount it is personalised PageRank.
@@ -197,7 +211,7 @@ class MarkovChain(Walk):
         >>> np.allclose(M.to_dense(), np.linalg.inv(np.eye(2) - 0.8 * P))
         True
         """
-        return Visits(self.transition, _discount(discount), accuracy=self._accuracy(tol))
+        return self._where_given(Visits(self.transition, _discount(discount), accuracy=self._accuracy(tol)))
 
     def _accuracy(self, tol: float) -> Accuracy:
         return Accuracy(tol, self.preconditioner)
@@ -208,9 +222,9 @@ class MarkovChain(Walk):
         K_ij = M_ij / M_jj for the discounted visits M, since every visit follows the first. On a tree the product and
         the diagonal cost O(n). Exact where M is eliminated; up to the accuracy of both where it is iterated.
         """
-        M = self.discounted_visits(discount, tol=tol)
+        M = Visits(self.transition, _discount(discount), accuracy=self._accuracy(tol))
         kernel: StructuredMatrix = M @ Diagonal(1 / M.inverse_diagonal())
-        return kernel
+        return self._where_given(kernel)
 
 
 def _count(value: Any, name: Literal["steps", "order"] = "steps") -> int:

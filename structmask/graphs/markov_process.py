@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import as_adjacency
 from structmask.graphs.first_passage import over_rates, passage_by_times
 from structmask.graphs.markov_walk import TOL, Walk
 from structmask.graphs.occupation import Occupation, Rates
 from structmask.graphs.simulation import simulated_jumps
-from structmask.graphs.stochastic import as_distribution, as_generator, as_indices, as_states, as_values
+from structmask.graphs.stochastic import (
+    as_distribution,
+    as_generator,
+    as_host,
+    as_indices,
+    as_states,
+    as_values,
+    row_sums,
+)
 from structmask.graphs.transient_iterations import as_preconditioner
-from structmask.graphs.uniformisation import TRIAL, evolved, expected, occupation_weights, uniformised
+from structmask.graphs.uniformisation import TRIAL, Clock, evolved, expected, occupation_weights
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Sparse
 from structmask.linalg.power_series import PowerSeries
@@ -42,7 +53,8 @@ class MarkovProcess(Walk):
     -----
     ``evolve``, ``expect`` and ``occupation`` run uniformisation, which stops early where nothing changes any more; the
     first two, where Q is reversible and the time long beside its rates, Chebyshev polynomials, which need the square
-    root of the steps; where Q is stiff, implicit steps of high order, which need their logarithm.
+    root of the steps; where Q is stiff, implicit steps of high order, which need their logarithm and run on the host.
+    What runs where is as for `MarkovChain`.
 
     Examples
     --------
@@ -57,17 +69,15 @@ class MarkovProcess(Walk):
 
     def __init__(self, generator: Any, /, *, preconditioner: str = "auto") -> None:
         self.preconditioner = as_preconditioner(preconditioner)
-        Q = as_adjacency(generator)
+        given, self._given_home = as_host(generator)
+        Q = as_adjacency(given)
         self.dtype = Q.dtype
         self._A = as_generator(Q)
 
     @property
     def generator(self) -> Any:
         """Q (n, n) as csr_array, its diagonal included."""
-        import scipy.sparse
-
-        out = np.asarray(self._A.sum(axis=1)).reshape(-1)
-        return scipy.sparse.csr_array(self._A - scipy.sparse.diags_array(out))
+        return scipy.sparse.csr_array(self._A - scipy.sparse.diags_array(row_sums(self._A)))
 
     def evolve(self, distribution: Any, time: float, /, *, tol: float = TOL) -> Array:
         """The distribution (..., n) after some time: p exp(t Q), for one distribution or a batch.
@@ -79,18 +89,30 @@ class MarkovProcess(Walk):
         tol : float
             Certified distance in total variation, sup_B |p'(B) - p(B)|, up to rounding.
         """
-        p, t = as_distribution(distribution, self.size), _time(time)
-        columns = np.ascontiguousarray(p.reshape(-1, self.size).T, dtype=np.float64)
-        result = evolved(self._A, columns, t, self._measure if t > 0 else None, _tolerance(tol))
-        return result.T.reshape(p.shape).astype(p.dtype)
+        p, t = as_distribution(distribution, self.size, self._home), _time(time)
+        xp = arrays.namespace(p)
+        columns = arrays.cast(xp.matrix_transpose(xp.reshape(p, (-1, self.size))), "float64")
+        result = evolved(self._distributions, columns, t, self._placed_measure if t > 0 else None, _tolerance(tol))
+        return arrays.cast(xp.reshape(xp.matrix_transpose(result), p.shape), arrays.precision(p))
 
     def expect(self, values: Any, time: float, /, *, tol: float = TOL) -> Array:
         """Expected values (n,) or (n, k) after some time, by starting state: exp(t Q) f, up to tol max |f|."""
-        f = as_values(values, self.size)
-        columns = np.ascontiguousarray(f[:, None] if f.ndim == 1 else f)
-        t = _time(time)
-        result = expected(self._A, columns, t, self._measure if t > 0 else None, _tolerance(tol))
-        return result.reshape(f.shape).astype(f.dtype)
+        f, t = as_values(values, self.size, self._home), _time(time)
+        columns = f[:, None] if f.ndim == 1 else f
+        result = expected(self._functions, columns, t, self._placed_measure if t > 0 else None, _tolerance(tol))
+        return arrays.cast(arrays.namespace(f).reshape(result, f.shape), arrays.dtype_name(f))
+
+    @property
+    def _placed_measure(self) -> Array | None:
+        return None if self._measure is None else arrays.placed(self, "_measure", self._home)
+
+    @cached_property
+    def _distributions(self) -> Clock:
+        return Clock(self._A, functions=False)
+
+    @cached_property
+    def _functions(self) -> Clock:
+        return Clock(self._A, functions=True)
 
     def occupation(self, time: float, /, *, tol: float = TOL) -> StructuredMatrix:
         """Expected time (n, n) in state j until some time, from state i: the integral of exp(s Q) for s from 0 to t.
@@ -107,12 +129,12 @@ class MarkovProcess(Walk):
         -----
         sum_k P(N > k) / q P^k with P = I + Q / q and N a Poisson number of mean q t: about q t + 7 sqrt(q t) products,
         as a `PowerSeries`. Beyond 20,000 of them an `Occupation`, whose products stop early where the process comes to
-        rest, and take implicit steps otherwise; then up to 1e-10 of the time at best.
+        rest, and take implicit steps on the host otherwise; then up to 1e-10 of the time at best.
         """
-        (P, q), t, accuracy = uniformised(self._A), _time(time), _tolerance(tol)
-        if q * t > TRIAL:
+        clock, t, accuracy = self._functions, _time(time), _tolerance(tol)
+        if clock.rate * t > TRIAL:
             return Occupation(t, rates=Rates(self._A, accuracy))
-        return PowerSeries(Sparse(P), occupation_weights(t, q, accuracy))
+        return self._where_given(PowerSeries(Sparse(clock.P), occupation_weights(t, clock.rate, accuracy)))
 
     def simulate(self, start: Any, steps: int, /, *, rng: Any = None) -> tuple[Array, Array]:
         """Path (..., steps + 1) and the times at which its states are entered, for walks of so many jumps.
@@ -130,12 +152,16 @@ class MarkovProcess(Walk):
         if count < 0:
             msg = f"steps must be at least 0, got {count}"
             raise ValueError(msg)
-        return simulated_jumps(self._A, first, count, np.random.default_rng(rng))
+        return simulated_jumps(self._steps, row_sums(self._A), first, count, np.random.default_rng(rng))
+
+    @property
+    def _weights(self) -> Any:
+        return scipy.sparse.csr_array(self._A + scipy.sparse.diags_array((row_sums(self._A) == 0).astype(np.float64)))
 
     def hitting_transform(self, targets: Any, s: Any, /, *, tol: float = TOL) -> Array:
         """Transform E[exp(-s T)] (..., n) of the time T to the targets, for s >= 0 or an array of them."""
         way = self._passage(targets)
-        return self._typed(over_rates(s, lambda one: way.transform(one, tol)))
+        return over_rates(s, lambda one: self._typed(way.transform(one, tol)))
 
     def hitting_moments(self, targets: Any, order: int, /, *, tol: float = TOL) -> Array:
         """E[T^k] (order, n) for k = 1 ... order; infinite where T may be."""
@@ -157,9 +183,12 @@ class MarkovProcess(Walk):
         >>> np.allclose(process.first_passage_distribution(1, [0.0, 0.7]), [[0, 1], [1 - np.exp(-1.4), 1]])
         True
         """
-        found = np.asarray(times)
+        found = np.asarray(arrays.to_numpy(times))
         flat = np.array([_time(t) for t in found.ravel()])
-        result = passage_by_times(self._A, as_states(targets, self.size), flat, _tolerance(tol))
+        goal = as_states(targets, self.size)
+        if not flat.size:
+            return self._typed(np.zeros((*found.shape, self.size)))
+        result = passage_by_times(self._A, goal, flat, _tolerance(tol), self._home)
         return self._typed(result.reshape(*found.shape, self.size))
 
 

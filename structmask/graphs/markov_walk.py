@@ -7,29 +7,39 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from structmask.backends import arrays, walk_kernels
 from structmask.backends.arrays import Array
+from structmask.backends.walk_kernels import Steps
 from structmask.graphs import resistance
 from structmask.graphs.first_passage import FirstPassage
 from structmask.graphs.markov_classes import Classes, communicating_classes, reversing_measure
 from structmask.graphs.resistance import Estimate
 from structmask.graphs.stationary import stationary_distribution
 from structmask.graphs.stochastic import as_indices, as_states
+from structmask.linalg.base import StructuredMatrix
+
+M = TypeVar("M", bound=StructuredMatrix)
 
 TOL = 1e-10
 _NONE = np.zeros(0, np.int64)
 
 
-class Walk:
+class Walk(ABC):
     """What chains and processes share: everything that depends on the way and not on the clock."""
 
     _A: Any  # steps i -> j, i != j: probabilities or rates, csr_array in double precision
     dtype: np.dtype[Any]
     preconditioner: str
+    _given_home: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_copies"}
 
     @property
     def size(self) -> int:
@@ -58,17 +68,45 @@ class Walk:
         """Makes diag(measure) A symmetric."""
         return reversing_measure(self._A)
 
-    def _passage(self, targets: Any, avoid: Any = None) -> FirstPassage:
+    def _passage(self, targets: Any, avoid: Any = None, *, home: str | None = None) -> FirstPassage:
+        """The question; what iterates does so in a home, that of the results by default."""
         goal = as_states(targets, self.size)
         never = _NONE if avoid is None else as_states(avoid, self.size, name="avoid", may_be_empty=True)
         if (both := np.intersect1d(goal, never)).size:
             msg = f"state {int(both[0])} is both a target and avoided; take it out of one of the two"
             raise ValueError(msg)
         measure = self.__dict__.get("_measure")
-        return FirstPassage(self._A, goal, never, measure, self._classes.is_irreducible, self.preconditioner)
+        known = measure, self._classes.is_irreducible
+        return FirstPassage(self._A, goal, never, *known, self.preconditioner, home or self._home)
+
+    # --- where things are -------------------------------------------------------------------------------------------
+
+    @property
+    def _home(self) -> str:
+        """Where results live."""
+        return arrays.settled_home(self._given_home, "the matrix of the walk")
 
     def _typed(self, x: Array) -> Array:
-        return x.astype(self.dtype, copy=False)
+        """A result in the precision of the walk, where results live."""
+        return arrays.cast(arrays.move(x, self._home), self.dtype.name)
+
+    def _where_given(self, matrix: M) -> M:
+        """A structured matrix beside the matrix that the walk was made of."""
+        return matrix if self._given_home == "numpy" else matrix.to(self._given_home)
+
+    @property
+    def _steps(self) -> Steps:
+        """Where walks go next, where results live."""
+        return Steps(*arrays.placed(self, "_host_steps", self._home))
+
+    @cached_property
+    def _host_steps(self) -> Steps:
+        return walk_kernels.steps(self._weights)
+
+    @property
+    @abstractmethod
+    def _weights(self) -> Any:
+        """Steps are drawn in proportion to these."""
 
     # --- in the long run --------------------------------------------------------------------------------------------
 
@@ -83,11 +121,11 @@ class Walk:
         ValueError
             If there is more than one: several recurrent classes.
         """
-        return self._typed(self._stationary(tol))
+        return self._typed(self._stationary(tol, self._home))
 
-    def _stationary(self, tol: float) -> Array:
+    def _stationary(self, tol: float, home: str) -> Array:
         measure = self.__dict__.get("_measure")
-        return stationary_distribution(self._A, self._classes, measure, tol, self.preconditioner)
+        return stationary_distribution(self._A, self._classes, measure, tol, self.preconditioner, home)
 
     # --- first passage ----------------------------------------------------------------------------------------------
 
@@ -136,15 +174,18 @@ class Walk:
     def absorption_probabilities(self, *, tol: float = TOL) -> Array:
         """Probability (n, classes) to end in each recurrent class, in the order of `classes().recurrent`."""
         recurrent = self._classes.recurrent
-        columns = [self._passage(states).probabilities(tol) for states in recurrent]
-        result = np.stack(columns, axis=1)
-        return self._typed(result / result.sum(axis=1, keepdims=True))
+        columns = [arrays.move(self._passage(states).probabilities(tol), self._home) for states in recurrent]
+        xp = arrays.namespace(columns[0])
+        result = xp.stack(columns, axis=1)
+        return self._typed(result / xp.sum(result, axis=1, keepdims=True))
 
     def mean_first_passage(self, targets: Any = None, /, *, tol: float = TOL) -> Array:
         """Expected times (n, len(targets)) to each of several states alone; all of them by default."""
         states = np.arange(self.size) if targets is None else as_indices(np.atleast_1d(targets), self.size, "targets")
-        columns = [self._passage(int(j)).times(tol) for j in states]
-        return self._typed(np.stack(columns, axis=1) if columns else np.zeros((self.size, 0)))
+        columns = [self._typed(self._passage(int(j)).times(tol)) for j in states]
+        if not columns:
+            return self._typed(np.zeros((self.size, 0)))
+        return arrays.namespace(columns[0]).stack(columns, axis=1)
 
     # --- distances --------------------------------------------------------------------------------------------------
 
@@ -155,8 +196,8 @@ class Walk:
             return self._typed(self._conductance_measure.sum() * self._resistances(found, tol))
 
         def both(j: int, sources: Array) -> Array:
-            there = self._passage(j).times(tol)[sources]
-            back = [self._passage(int(i)).times(tol)[j] for i in sources]
+            there = self._passage(j, home="numpy").times(tol)[sources]
+            back = [self._passage(int(i), home="numpy").times(tol)[j] for i in sources]
             return there + np.array(back)
 
         return self._typed(resistance.pair_hits(found, both))
@@ -207,7 +248,7 @@ class Walk:
         if not self._classes.is_irreducible:
             msg = f"Kemeny's constant needs an irreducible chain, got {self._classes!r}"
             raise ValueError(msg)
-        p = self._stationary(tol)
+        p = self._stationary(tol, "numpy")
         if samples is None:
             return resistance.kemeny_exact(self._A, p, tol, self.preconditioner)
         if operator.index(samples) < 1:
@@ -216,7 +257,7 @@ class Walk:
         return resistance.kemeny_estimate(self._A, p, samples, np.random.default_rng(rng), tol, self.preconditioner)
 
     def _pairs(self, pairs: Any) -> Array:
-        given = np.asarray(pairs)
+        given = np.asarray(arrays.to_numpy(pairs))
         if given.ndim != 2 or given.shape[1] != 2:
             msg = f"pairs of states have shape (pairs, 2), got {given.shape}"
             raise ValueError(msg)

@@ -13,8 +13,7 @@ import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
-from structmask.backends.config import BackendError
-from structmask.graphs.uniformisation import TRIAL, evolved_values, occupied
+from structmask.graphs.uniformisation import TRIAL, Clock, evolved_values, occupied
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients
 from structmask.linalg.planning import Work
@@ -43,8 +42,9 @@ class Occupation(StructuredMatrix):
 
     Notes
     -----
-    A product is a solution in time (`uniformisation`): powers as long as something changes, implicit steps where that
-    takes too long. In double precision, whatever the operand's; `time` has gradients, rates have none.
+    A product is a solution in time (`uniformisation`), where the operand is: powers as long as something changes,
+    implicit steps, on the host, where that takes too long. In double precision, whatever the operand's; `time` has
+    gradients, rates have none.
     """
 
     time: float
@@ -62,44 +62,46 @@ class Occupation(StructuredMatrix):
         return (n, n)
 
     def _matmat(self, X: Array) -> Array:
-        return self._columnwise(X, lambda x: occupied(*self._question(x), self._tol, functions=not self.transposed))
+        return self._columnwise(X, lambda x: occupied(self._clock, x, self._until, self._tol))
 
     def _columnwise(self, X: Array, function: Callable[[Array], Array]) -> Array:
         """A linear function of real columns (n, k), for X (..., n, k)."""
-        if arrays.home(X) != "numpy":
-            msg = "occupation times are computed on the host: pass the operand as structmask.to_numpy(x)"
-            raise BackendError(msg)
-        columns = np.moveaxis(X, -2, 0)
-        flat = columns.reshape(columns.shape[0], -1)
-        if np.iscomplexobj(flat):
-            both = function(np.concatenate([flat.real, flat.imag], axis=1))
+        xp = arrays.namespace(X)
+        columns = xp.moveaxis(X, -2, 0)
+        flat = xp.reshape(columns, (columns.shape[0], -1))
+        if arrays.is_complex(flat):
+            both = function(xp.concat([xp.real(flat), xp.imag(flat)], axis=1))
             flat = both[:, : flat.shape[1]] + 1j * both[:, flat.shape[1] :]
         else:
             flat = function(flat)
         kind = arrays.dtype_of(arrays.precision(X), complex_=arrays.is_complex(X) or self.dtype.kind == "c")
-        return np.moveaxis(flat.reshape(columns.shape), 0, -2).astype(kind)
+        return arrays.cast(xp.moveaxis(xp.reshape(flat, columns.shape), 0, -2), kind)
 
-    def _question(self, x: Array) -> tuple[Any, Array, float]:
-        return self.rates.A, x, float(np.real(self.time))
+    @property
+    def _until(self) -> float:
+        return float(np.real(self.time))
+
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.rates.A, functions=not self.transposed)
 
     def transpose(self) -> Occupation:
         return dataclasses.replace(self, transposed=not self.transposed)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         """<exp(tQ) X, G> for the time."""
-        tol, functions = self.rates.tol, not self.transposed
-        Y = self._columnwise(X, lambda x: evolved_values(*self._question(x), tol, functions=functions))
-        d_time, complex_ = np.vdot(*np.broadcast_arrays(Y, G)), arrays.is_complex(self.time)
-        kind = arrays.dtype_of(arrays.precision(X), complex_=complex_)
-        return {"time": np.asarray(d_time if complex_ else d_time.real, dtype=kind)}
+        Y = self._columnwise(X, lambda x: evolved_values(self._clock, x, self._until, self.rates.tol))
+        xp, complex_ = arrays.namespace(Y), arrays.is_complex(self.time)
+        d_time = xp.sum(arrays.conj(Y) * G)
+        d_time = d_time if complex_ or not arrays.is_complex(d_time) else xp.real(d_time)
+        return {"time": arrays.cast(d_time, arrays.dtype_of(arrays.precision(X), complex_=complex_))}
 
     @cached_property
     def _tol(self) -> float:
         """Relative to an operand of norm one; implicit steps do not get below their rounding."""
         A, tol = self.rates
-        time = float(np.real(self.time))
-        is_short = float(np.asarray(A.sum(axis=1)).max(initial=0.0)) * time <= TRIAL
-        return tol if is_short else max(tol, _ROUNDING * time)
+        is_short = float(np.asarray(A.sum(axis=1)).max(initial=0.0)) * self._until <= TRIAL
+        return tol if is_short else max(tol, _ROUNDING * self._until)
 
     @property
     def error_bound(self) -> float:

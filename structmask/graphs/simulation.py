@@ -7,29 +7,30 @@ exponential time of mean one over the rate of leaving i.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import scipy.sparse
 
-from structmask.backends import walk_kernels
+from structmask.backends import arrays, walk_kernels
 from structmask.backends.arrays import Array
+from structmask.backends.walk_kernels import Steps
 from structmask.graphs.walks import walk_plan
 
 
-def simulated_walks(weights: Any, start: Array, steps: int, rng: np.random.Generator) -> Array:
-    """States (..., steps + 1) of a walk from each of an array of states, steps in proportion to the weights."""
-    plan = walk_plan(steps + 1, 1, 0.0, rng, repelling=False)
-    paths = walk_kernels.random_walks(walk_kernels.steps(weights), start.reshape(-1), plan)
-    return paths.reshape(*start.shape, steps + 1).astype(np.int64)
+def simulated_walks(steps: Steps, start: Array, count: int, rng: np.random.Generator) -> Array:
+    """States (..., count + 1) of a walk from each of an array of states, where the steps are."""
+    plan = walk_plan(count + 1, 1, 0.0, rng, repelling=False)
+    first = arrays.move(start.reshape(-1), arrays.home(steps.indptr))
+    paths = walk_kernels.random_walks(steps, first, plan)
+    return arrays.cast(paths.reshape(*start.shape, count + 1), "int64")
 
 
-def simulated_jumps(A: Any, start: Array, steps: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """States (..., steps + 1) and the times (..., steps + 1) of their entry; a state without exits is kept for ever."""
-    out = np.asarray(A.sum(axis=1)).reshape(-1)
-    absorbed = scipy.sparse.diags_array((out == 0).astype(np.float64))
-    states = simulated_walks(scipy.sparse.csr_array(A + absorbed), start, steps, rng)
+def simulated_jumps(
+    steps: Steps, out: Array, start: Array, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """States (..., count + 1) and the times (..., count + 1) of their entry; `out` (n,) are the rates of leaving."""
+    states = simulated_walks(steps, start, count, rng)
+    home, xp = arrays.home(states), arrays.namespace(states)
     with np.errstate(divide="ignore"):
-        stays = rng.standard_exponential((*start.shape, steps)) / out[states[..., :-1]]
-    times = np.concatenate([np.zeros((*start.shape, 1)), np.cumsum(stays, axis=-1)], axis=-1)
-    return states, times
+        drawn, rates = (arrays.move(a, home) for a in (rng.standard_exponential((*start.shape, count)), out))
+        stays = drawn / rates[states[..., :-1]]
+    never = xp.zeros((*start.shape, 1), dtype=xp.float64)
+    return states, xp.concat([never, xp.cumsum(stays, axis=-1)], axis=-1)

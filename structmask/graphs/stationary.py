@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.markov_classes import Classes, reversing_measure
-from structmask.graphs.transient import TransientSystem
+from structmask.graphs.transient import TransientSystem, completed
 
 
 def stationary_distribution(
-    A: Any, classes: Classes, measure: Array | None, tol: float, preconditioner: str = "auto"
+    A: Any, classes: Classes, measure: Array | None, tol: float, preconditioner: str = "auto", home: str = "numpy"
 ) -> Array:
     """The distribution p (n,) with p (diag(A 1) - A) = 0; zero on transient states.
 
-    Raises ValueError where there is more than one.
+    It lives where it is made; what iterates does so in `home`. Raises ValueError where there is more than one.
     """
     recurrent = classes.recurrent
     if len(recurrent) != 1:
@@ -38,19 +39,17 @@ def stationary_distribution(
         raise ValueError(msg)
     states = recurrent[0]
     own = A if states.size == A.shape[0] else A[states][:, states]
-    y = measure[states] if measure is not None else _visits(own, tol, preconditioner)
-    p = np.zeros(A.shape[0])
-    p[states] = y / y.sum()
-    return p
+    y = measure[states] if measure is not None else _visits(own, tol, preconditioner, home)
+    return completed(np.zeros(A.shape[0]), states, y / arrays.namespace(y).sum(y))
 
 
-def _visits(A: Any, tol: float, preconditioner: str) -> Array:
+def _visits(A: Any, tol: float, preconditioner: str, home: str) -> Array:
     """A stationary measure of an irreducible walk."""
     if (m := reversing_measure(A)) is not None and m.min() > 0:
         return m
     g = int(np.argmax(np.diff(A.indptr)))  # a state that is left in many ways is seldom far
     f = np.arange(A.shape[0]) != g
-    y, out = np.ones(A.shape[0]), A[[g]].toarray()[0, f]
+    out = A[[g]].toarray()[0, f]
     system = TransientSystem(A, np.zeros(f.size), is_kept=f, preconditioner=preconditioner)
-    y[f] = system.solve(out[:, None], transposed=True, tol=tol)[:, 0]
-    return y
+    b = arrays.move(out[:, None], system.home(home))
+    return completed(np.ones(A.shape[0]), f, system.solve(b, transposed=True, tol=tol)[:, 0])

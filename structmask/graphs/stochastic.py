@@ -14,6 +14,7 @@ import scipy.sparse
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.backends.config import BackendError
 from structmask.graphs.adjacency import as_adjacency
 
 _TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # how far a sum of probabilities may be from one
@@ -62,31 +63,32 @@ def as_generator(matrix: Any, /) -> Any:
     return A
 
 
-def as_distribution(distribution: Any, n: int, /) -> Array:
-    """Probabilities (..., n), each row divided by its sum."""
-    p = arrays.as_array(distribution, "a distribution")
-    _on_host(p, "a distribution")
+def as_distribution(distribution: Any, n: int, home: str, /) -> Array:
+    """Probabilities (..., n), each row divided by its sum, in the home of a walk."""
+    p = _beside(distribution, home, "a distribution")
     if p.ndim < 1 or p.shape[-1] != n:
         msg = f"a distribution over {n} states has shape (..., {n}), got {tuple(p.shape)}"
         raise ValueError(msg)
     if arrays.is_complex(p):
         msg = f"probabilities are real numbers, got {p.dtype}"
         raise TypeError(msg)
-    if not np.isfinite(p).all() or (p.size and p.min() < 0):
+    if 0 in p.shape:
+        return p
+    xp = arrays.namespace(p)
+    if not bool(xp.all(xp.isfinite(p) & (p >= 0))):
         msg = "probabilities are finite and not negative; this distribution has other entries"
         raise ValueError(msg)
-    sums = p.sum(axis=-1, keepdims=True, dtype=np.float64)
-    if sums.size and np.abs(sums - 1).max() > _TOLERANCE[arrays.precision(p)]:
-        worst = float(sums.flat[np.argmax(np.abs(sums - 1))])
+    sums = xp.sum(p, axis=-1, keepdims=True, dtype=xp.float64)
+    if float(xp.max(xp.abs(sums - 1))) > _TOLERANCE[arrays.precision(p)]:
+        worst = float(xp.reshape(sums, (-1,))[int(xp.argmax(xp.abs(sums - 1)))])
         msg = f"a distribution sums to 1, got the sum {worst:.9g}; divide by it"
         raise ValueError(msg)
-    return np.divide(p, sums, dtype=p.dtype, casting="same_kind")
+    return arrays.cast_precision(p / sums, arrays.precision(p))
 
 
-def as_values(values: Any, n: int, /) -> Array:
-    """A function on states: (n,) or (n, k)."""
-    f = arrays.as_array(values, "values on states")
-    _on_host(f, "values on states")
+def as_values(values: Any, n: int, home: str, /) -> Array:
+    """A function on states: (n,) or (n, k), in the home of a walk."""
+    f = _beside(values, home, "values on states")
     if f.ndim not in (1, 2) or f.shape[0] != n:
         msg = f"values on {n} states have shape ({n},) or ({n}, k), got {tuple(f.shape)}"
         raise ValueError(msg)
@@ -121,6 +123,12 @@ def as_indices(states: Any, n: int, name: str) -> Array:
         msg = f"{name} names state {int(given.min() if given.min() < -n else given.max())}, but there are {n} states"
         raise IndexError(msg)
     return np.where(given < 0, given + n, given).astype(np.int64)
+
+
+def as_host(matrix: Any, /) -> tuple[Any, str]:
+    """A matrix on the host, where its structure is read, and the home it comes from; one on a device is copied."""
+    home = arrays.home(matrix)
+    return (arrays.to_numpy(matrix), home) if home == "cupy" else (matrix, "numpy")
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -166,7 +174,13 @@ def _refuse_negative(data: Array, A: Any, need: str) -> None:
         raise ValueError(msg)
 
 
-def _on_host(x: Array, what: str) -> None:
-    if arrays.home(x) != "numpy":
-        msg = f"Markov solvers run on the host: pass {what} as structmask.to_numpy(x)"
-        raise TypeError(msg)
+def _beside(x: Any, home: str, what: str) -> Array:
+    """An operand where the backend in force wants it, which must be where the walk is."""
+    found = arrays.as_operand(x, what)
+    if (own := arrays.home(found)) != home:
+        msg = (
+            f"{what} lives in {own}, the walk in {home}: make the walk of a matrix there, or bring the operand, by "
+            "structmask.to_numpy(x) or cupy.asarray(x)"
+        )
+        raise BackendError(msg)
+    return found

@@ -7,6 +7,7 @@
     directed    everything else: stabilised biconjugate gradients, with the diagonal for a while, then with a factor
 
 The eliminations subtract nothing (`elimination`), so that they need no check; what iterates is checked in the end.
+They run on the host. On a device the system is iterated with its products and its diagonal.
 
 Theorem. M = diag(A 1 + leak) - A has a non-negative inverse. If b > 0 and |b - M x| <= t b entrywise, then every entry
 of x is off by the factor t at most: |x - M^-1 b| <= M^-1 |b - M x| <= t M^-1 b.
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from structmask.backends import chain_kernels
+from structmask.backends import arrays, chain_kernels, kernels
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.graphs.elimination import (
@@ -98,18 +99,25 @@ class TransientSystem:
 
         The residual of what iterates is at most tol b_i in every row where b > 0, else tol max |b|.
         """
-        if not B.size:
+        if 0 in B.shape:
             return B.copy()
-        if (factor := self.factor(B.shape[1])) is not None:
+        if arrays.home(B) == "numpy" and (factor := self.factor(B.shape[1])) is not None:
             return factor.solve(B, transposed=transposed)
-        asked, X, worst = Asked(B, _weights(B), tol, transposed), np.zeros_like(B), math.inf
-        for way in ways(self.preconditioner, is_reversible=self.measure is not None):
+        xp = arrays.namespace(B)
+        asked, X, worst = Asked(B, _weights(B), tol, transposed), xp.zeros_like(B), math.inf
+        for way in ways(self.preconditioner, arrays.home(B), is_reversible=self.measure is not None):
             if (found := way(self, asked)) is not None:
                 X, worst = found
             if worst <= tol:
                 break
         self._warn_if_missed(X, asked)
-        return np.where((B >= 0).all(axis=0), np.maximum(X, 0), X)
+        return xp.where(xp.all(B >= 0, axis=0), xp.maximum(X, xp.zeros_like(X)), X)
+
+    def home(self, wanted: str, columns: int = 1) -> str:
+        """Where to solve: a factor, and every preconditioner but the diagonal, is the host's."""
+        if self.preconditioner not in ("auto", "jacobi") or self.factor(columns) is not None:
+            return "numpy"
+        return wanted
 
     def inverse_diagonal(self, tol: float = 1e-10) -> Array:
         """The diagonal of the inverse: from a factor, otherwise by n right-hand sides in blocks."""
@@ -182,13 +190,20 @@ class TransientSystem:
 
     def product(self, X: Array, *, transposed: bool = False) -> Array:
         """The matrix, or its transpose, times X (n, k)."""
-        return self.diagonal[:, None] * X - (self._transposed if transposed else self.A) @ X
+        diagonal = arrays.placed(self, "diagonal", arrays.home(X))
+        return diagonal[:, None] * X - self.stepped(X, transposed=transposed)
+
+    def stepped(self, X: Array, *, transposed: bool = False) -> Array:
+        """A, or its transpose, times X (n, k), where X is."""
+        A = arrays.placed(self, "_transposed" if transposed else "A", arrays.home(X))
+        return kernels.csr_product(A, A.data, X)
 
     def _warn_if_missed(self, X: Array, asked: Asked) -> None:
         B, weights, tol, transposed = asked
-        worst = float((np.abs(B - self.product(X, transposed=transposed)) * weights).max())
-        largest = np.abs(X).max(axis=0) * self.diagonal.max() * weights.max(axis=0)
-        floor = 64 * np.finfo(float).eps * float(largest.max())
+        xp = arrays.namespace(B)
+        worst = float(xp.max(xp.abs(B - self.product(X, transposed=transposed)) * weights))
+        largest = xp.max(xp.abs(X), axis=0) * float(self.diagonal.max()) * xp.max(weights, axis=0)
+        floor = 64 * np.finfo(float).eps * float(xp.max(largest))
         if worst > 1.01 * tol + min(floor, math.sqrt(tol)):
             msg = (
                 f"the residual is {worst:.1e} of the right-hand side, above tol={tol:.1e}, for {self.size} states "
@@ -197,10 +212,17 @@ class TransientSystem:
             warnings.warn(msg, ConvergenceWarning, stacklevel=5)
 
 
+def completed(values: Array, states: Array, x: Array) -> Array:
+    """Values (n,) on the host, with x (size,) at some states, by a mask or by indices, where x is."""
+    index = np.flatnonzero(states) if states.dtype == bool else states
+    values, index = (arrays.move(a, arrays.home(x)) for a in (values, index))
+    values[index] = x
+    return values
+
+
 def _weights(B: Array) -> Array:
     """1 / b where a column is positive, 1 / max |b| elsewhere."""
-    top = np.abs(B).max(axis=0)
-    positive = (B > 0).all(axis=0)
-    size = np.where(positive, np.abs(B), np.where(top > 0, top, 1.0))
-    weights: Array = 1 / np.broadcast_to(size, B.shape)
-    return weights
+    xp = arrays.namespace(B)
+    top = xp.max(xp.abs(B), axis=0)
+    size = xp.where(xp.all(B > 0, axis=0), xp.abs(B), xp.where(top > 0, top, xp.ones_like(top)))
+    return 1 / xp.broadcast_to(size, B.shape)

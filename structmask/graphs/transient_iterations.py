@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import scipy.sparse
 
+from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.backends.config import get_backend
 from structmask.graphs.elimination import incomplete_factor
@@ -58,9 +59,9 @@ def as_preconditioner(name: Any, /) -> str:
     return str(name)
 
 
-def ways(name: str, *, is_reversible: bool) -> tuple[Way, ...]:
+def ways(name: str, home: str, *, is_reversible: bool) -> tuple[Way, ...]:
     """What to try in turn."""
-    if name == "amg" or get_backend() == "numpy":
+    if name == "amg" or home != "numpy" or get_backend() == "numpy":
         return (by_blocks,)
     if is_reversible:
         return (by_gradients, by_complete) if name == "auto" else (by_gradients,)
@@ -110,46 +111,44 @@ def by_incomplete(system: TransientSystem, asked: Asked) -> Found:
 
 
 def by_blocks(system: TransientSystem, asked: Asked) -> Found:
-    """Methods on blocks, started anew until every row is right or nothing moves: the plain reference, and multigrid's.
+    """Methods on blocks, started anew until every row is right or nothing moves: of the reference, a device, multigrid.
 
     With the diagonal or multigrid's cycles; conjugate gradients where the matrix is made symmetric for these.
     """
     B, weights, tol, transposed = asked
-    method, A, P, scale = _block_method(system, transposed=transposed)
-    R, X, reach, worst = B, np.zeros_like(B), tol, np.inf
+    xp, home = arrays.namespace(B), arrays.home(B)
+    method, A, P, scale = _block_method(system, home, transposed=transposed)
+    R, X, reach, worst = B, xp.zeros_like(B), tol, np.inf
     norm = krylov.norms(scale * B)
-    norm[norm == 0] = 1
+    norm = xp.where(norm > 0, norm, xp.ones_like(norm))
     for _ in range(_ROUNDS):
-        before = float(krylov.norms(R).max())
-        X = X + method(A, P, scale * R, norm, reach, krylov.Watch(None, _STEPS))
+        before, watch = float(xp.max(krylov.norms(R))), krylov.Watch(None, _STEPS)
+        watch.start(home)
+        X = X + method(A, P, scale * R, norm, reach, watch)
         R = B - system.product(X, transposed=transposed)
-        worst = float((np.abs(R) * weights).max())
+        worst = float(xp.max(xp.abs(R) * weights))
         if worst <= tol or reach < tol / 100:
             break
-        if float(krylov.norms(R).max()) > _STALLED * before:  # its own criterion, a norm, is met
+        if float(xp.max(krylov.norms(R))) > _STALLED * before:  # its own criterion, a norm, is met
             reach /= 10
     return X, worst
 
 
-def _block_method(system: TransientSystem, *, transposed: bool) -> tuple[Any, Block, Block, Array]:
+def _block_method(system: TransientSystem, home: str, *, transposed: bool) -> tuple[Any, Block, Block, Array]:
     """A method, the matrix diag(scale) M as a product, its approximate inverse, and the scale (n, 1)."""
-    one = np.ones((system.size, 1))
-    if system.preconditioner != "amg":
-        d = system.diagonal[:, None]
-        return (
-            krylov.generalized_minimal_residuals,
-            (lambda X: system.product(X, transposed=transposed)),
-            (lambda R: R / d),
-            one,
-        )
     m = None if transposed else system.measure
-    matrix, is_symmetric = _matrix(system, transposed=transposed), m is not None
-    if m is not None:
-        one = m[:, None]
-        matrix = scipy.sparse.csr_array(scipy.sparse.diags_array(m) @ matrix)
-    cycle = preconditioner_of(Sparse(matrix), "amg", hermitian=is_symmetric)
-    method = krylov.conjugate_gradients if is_symmetric else krylov.generalized_minimal_residuals
-    return method, (lambda X: matrix @ X), cycle, one
+    xp = arrays.namespace_called(home)
+    scale = (xp.ones(system.size) if m is None else arrays.placed(system, "measure", home))[:, None]
+    method = krylov.generalized_minimal_residuals if m is None else krylov.conjugate_gradients
+
+    def product(X: Array) -> Array:
+        return scale * system.product(X, transposed=transposed)
+
+    if system.preconditioner != "amg":
+        d = scale * arrays.placed(system, "diagonal", home)[:, None]
+        return method, product, (lambda R: R / d), scale
+    matrix = scipy.sparse.csr_array(scipy.sparse.diags_array(scale[:, 0]) @ _matrix(system, transposed=transposed))
+    return method, product, preconditioner_of(Sparse(matrix), "amg", hermitian=m is not None), scale
 
 
 def _matrix(system: TransientSystem, *, transposed: bool) -> Any:

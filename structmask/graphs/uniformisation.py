@@ -15,7 +15,8 @@ states, exp(tQ) f, are the same from the left, in the norm max |f|; the time spe
 
     int_0^t exp(sQ) ds = sum_k P(N > k) / q P^k
 
-What is stiff and not reversible is left to `collocation`.
+What is stiff and not reversible is left to `collocation`, on the host. Powers and polynomials run where x is; the host
+looks at every 16th step whether anything still changes.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ import numpy as np
 import scipy.sparse
 import scipy.special
 
-from structmask.backends import kernels
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
+from structmask.backends.config import BackendError
 from structmask.graphs.collocation import integrated
 
 _STIFF = 500.0  # expected steps from which another polynomial pays
@@ -84,22 +86,38 @@ class Weights(NamedTuple):
 
 
 class Clock:
-    """exp(tQ) by powers of P, for distributions in columns or for functions, contractions in the norms of `size`."""
+    """exp(tQ) by powers of P, for distributions in columns or for functions, contractions in the norms of `size`.
+
+    P is made on the host, and copied once to a device on which it is used.
+    """
 
     def __init__(self, A: Any, *, functions: bool) -> None:
         self.A, self.functions = A, functions
         P, self.rate = uniformised(A)
-        self.step = _step(P if functions else scipy.sparse.csr_array(P.T))
+        self.P = P if functions else scipy.sparse.csr_array(P.T)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_copies"}
+
+    def step(self, x: Array) -> Array:
+        """P x, or p P in columns."""
+        P = arrays.placed(self, "P", arrays.home(x))
+        return kernels.csr_product(P, P.data, x)
+
+    def norms(self, x: Array) -> Array:
+        """Those of the columns."""
+        xp = arrays.namespace(x)
+        return xp.max(xp.abs(x), axis=0) if self.functions else xp.sum(xp.abs(x), axis=0)
 
     def size(self, x: Array) -> float:
-        """The largest norm of a column."""
-        return float((np.abs(x).max(axis=0) if self.functions else np.abs(x).sum(axis=0)).max())
+        """The largest norm of a column, for which the host waits."""
+        return float(arrays.namespace(x).max(self.norms(x)))
 
     def reversible_size(self, x: Array, measure: Array) -> float:
         """A bound of `size` that polynomials in a reversible P, with values in [-1, 1], do not increase."""
-        if self.functions:
-            return math.sqrt(float((measure[:, None] * x**2).sum(axis=0).max()) / measure.min())
-        return math.sqrt(measure.sum() * float((x**2 / measure[:, None]).sum(axis=0).max()))
+        xp, m = arrays.namespace(x), measure[:, None]
+        squares = float(xp.max(xp.sum(m * x**2 if self.functions else x**2 / m, axis=0)))
+        return math.sqrt(squares / float(xp.min(m)) if self.functions else squares * float(xp.sum(m)))
 
     def evolved(self, x: Array, time: float, measure: Array | None, tol: float) -> Array:
         """Within `tol` in the norm, that of x being one."""
@@ -127,9 +145,17 @@ class Clock:
         if (found := self._averaged(x, c, tol / 2, TRIAL)) is not None:
             return found
         anyway = c.last > _LONGEST
-        found = integrated(self.A, x, time, tol, functions=self.functions, integral=integral, anyway=anyway)
-        if found is not None:
-            return found
+        if arrays.home(x) == "numpy":
+            x = np.ascontiguousarray(x)
+            found = integrated(self.A, x, time, tol, functions=self.functions, integral=integral, anyway=anyway)
+            if found is not None:
+                return found
+        elif anyway:
+            msg = (
+                f"{self.rate * time:.1e} jumps are expected, and nothing comes to rest in {TRIAL} of them: that takes "
+                "implicit steps, which run on the host; take a process and an operand there, by structmask.to_numpy"
+            )
+            raise BackendError(msg)
         return cast("Array", self._averaged(x, c, tol / 2))
 
     def _averaged(self, x: Array, c: Weights, tol: float, limit: float = math.inf) -> Array | None:
@@ -138,55 +164,55 @@ class Clock:
         It stops where all that follow are P^k x as well, up to `tol`.
         """
         later = np.append(np.cumsum(c.tail[::-1])[::-1], 0.0)  # weight of c_k and all that follow
-        total, k = np.zeros_like(x), 0
+        total, k = arrays.namespace(x).zeros_like(x), 0
         while k <= limit:
             done = k - c.first
-            total += (c.tail[done] if done >= 0 else c.head) * x
+            total += float(c.tail[done] if done >= 0 else c.head) * x
             if k == c.last:
                 return total
             following = self.step(x)
             if k % _CHECK == 0:
-                left = later[done + 1] if done >= 0 else later[0] + c.head * (c.first - k - 1)
+                left = float(later[done + 1] if done >= 0 else later[0] + c.head * (c.first - k - 1))
                 if self.size(following - x) * (c.last - k) * left <= tol:
                     return total + left * x
             x, k = following, k + 1
         return None
 
 
-def evolved(A: Any, p: Array, time: float, measure: Array | None, tol: float) -> Array:
+def evolved(clock: Clock, p: Array, time: float, measure: Array | None, tol: float) -> Array:
     """Products p exp(tQ) for distributions p (n, k) in columns, each within `tol` in total variation."""
-    result = Clock(A, functions=False).evolved(p, time, measure, 2 * tol)  # total variation is half of the 1-norm
-    return _normalised(np.maximum(result, 0))
+    xp, result = arrays.namespace(p), clock.evolved(p, time, measure, 2 * tol)  # total variation is half of the 1-norm
+    return _normalised(xp.maximum(result, xp.zeros_like(result)))
 
 
-def expected(A: Any, f: Array, time: float, measure: Array | None, tol: float) -> Array:
+def expected(clock: Clock, f: Array, time: float, measure: Array | None, tol: float) -> Array:
     """exp(tQ) f for functions f (n, k), within tol max |f|, column by column."""
-    if np.iscomplexobj(f):
-        both = expected(A, np.concatenate([f.real, f.imag], axis=1), time, measure, tol / 2)
+    xp = arrays.namespace(f)
+    if arrays.is_complex(f):
+        both = expected(clock, xp.concat([xp.real(f), xp.imag(f)], axis=1), time, measure, tol / 2)
         return both[:, : f.shape[1]] + 1j * both[:, f.shape[1] :]
-    result = evolved_values(A, f, time, tol, functions=True, measure=measure)
-    return np.clip(result, f.min(axis=0), f.max(axis=0))
+    result = evolved_values(clock, f, time, tol, measure=measure)
+    return xp.minimum(xp.maximum(result, xp.min(f, axis=0)), xp.max(f, axis=0))
 
 
-def evolved_values(
-    A: Any, x: Array, time: float, tol: float, *, functions: bool, measure: Array | None = None
-) -> Array:
+def evolved_values(clock: Clock, x: Array, time: float, tol: float, *, measure: Array | None = None) -> Array:
     """exp(tQ) f, or p exp(tQ), for any x (n, k), within `tol` of the norm of a column."""
-    x, scale = _scaled(x, functions=functions)
-    return scale * Clock(A, functions=functions).evolved(x, time, measure, tol)
+    x, scale = _scaled(clock, x)
+    return scale * clock.evolved(x, time, measure, tol)
 
 
-def occupied(A: Any, x: Array, time: float, tol: float, *, functions: bool) -> Array:
+def occupied(clock: Clock, x: Array, time: float, tol: float) -> Array:
     """The integral of exp(sQ) f, or p exp(sQ), up to a time, for any x (n, k), within `tol` of the norm of a column."""
-    x, scale = _scaled(x, functions=functions)
-    return scale * Clock(A, functions=functions).occupied(x, time, tol)
+    x, scale = _scaled(clock, x)
+    return scale * clock.occupied(x, time, tol)
 
 
-def _scaled(x: Array, *, functions: bool) -> tuple[Array, Array]:
+def _scaled(clock: Clock, x: Array) -> tuple[Array, Array]:
     """Columns of norm one in double precision, and their norms."""
-    norm = np.abs(x).max(axis=0, initial=0.0) if functions else np.abs(x).sum(axis=0)
-    scale = np.where(norm > 0, norm, 1.0).astype(np.float64)
-    return np.ascontiguousarray(x / scale, dtype=np.float64), scale
+    x = arrays.cast_precision(x, "float64")
+    xp, norm = arrays.namespace(x), clock.norms(x)
+    scale = xp.where(norm > 0, norm, xp.ones_like(norm))
+    return x / scale, scale
 
 
 def chebyshev_weights(z: float, tol: float) -> Array:
@@ -216,19 +242,15 @@ def _steps(z: float, tol: float) -> Weights:
     return Weights(math.ceil(min(z, _FOREVER) + 10 * math.sqrt(z)), 0.0, np.ones(1))
 
 
-def _step(P: Any) -> Callable[[Array], Array]:
-    return lambda X: kernels.csr_product(P, P.data, X)
-
-
 def _chebyshev(step: Callable[[Array], Array], x: Array, z: float, tol: float) -> Array:
     c = chebyshev_weights(z, tol / 2)
     before, current = x, step(x)
-    total = c[0] * before + c[1] * current
-    for weight in c[2:]:
+    total = float(c[0]) * before + float(c[1]) * current
+    for weight in map(float, c[2:]):
         before, current = current, 2 * step(current) - before
         total += weight * current
     return total
 
 
 def _normalised(p: Array) -> Array:
-    return p / p.sum(axis=0)
+    return p / arrays.namespace(p).sum(p, axis=0)

@@ -6,7 +6,8 @@ import scipy.sparse
 
 from structmask import Causal, Sparse, Toeplitz, as_forest, diffusion_kernel, masked_attention, tree_decay
 from structmask.backends import _cupy
-from tests.gpu import exercise
+from tests.conftest import LIBRARIES
+from tests.gpu import exercise, test_markov
 
 pytestmark = pytest.mark.gpu
 GIB = 1 << 30
@@ -37,6 +38,12 @@ def masks(rng):
 @pytest.mark.usefixtures("cupy")
 def test_kernels_are_right_as_compiled_for_this_card():
     exercise.check_all()
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize(("kind", "prepare", "question"), test_markov.QUESTIONS)
+def test_walks_are_those_of_the_host(kind, prepare, question):
+    test_markov.check(LIBRARIES["cupy"], kind, prepare, question)
 
 
 def test_results_are_equal_from_run_to_run(cupy, rng, masks):

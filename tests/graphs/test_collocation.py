@@ -6,14 +6,12 @@ import scipy.sparse
 from scipy.interpolate import pade
 from scipy.special import factorial, roots_jacobi
 
-from structmask import BackendError, ConvergenceWarning, LowRank, MarkovProcess
+from structmask import ConvergenceWarning, LowRank, MarkovProcess
 from structmask.graphs import Occupation, collocation, uniformisation
 from structmask.graphs.collocation import Integrator, integrated, radau
 from structmask.graphs.occupation import Rates
 from tests import naive
 from tests.cases import real
-from tests.conftest import LIBRARIES
-from tests.gpu import stand_in
 
 
 def rates(n, decades, seed=0):
@@ -139,12 +137,6 @@ def test_occupation_is_a_structured_matrix(transposed, close):
     close(M.astype("complex128") @ X, want @ X)
     with pytest.raises(TypeError, match="real number"):
         M.with_parameters(time=1j)
-
-
-def test_occupation_of_operands_elsewhere_says_what_to_do():
-    M = Occupation(3.0, rates=Rates(rates(6, 2), 1e-13))
-    with stand_in.installed(), pytest.raises(BackendError, match="pass the operand as structmask"):
-        _ = M.to("cupy") @ LIBRARIES["stand-in"].array(real(6))
 
 
 def test_tolerances_out_of_reach_say_what_was_reached():
