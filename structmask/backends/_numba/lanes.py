@@ -9,9 +9,10 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.threads import parallel
-from structmask.backends._numba.vectors import axpy, inner, load, scaled, store
+from structmask.backends._numba.vectors import axpy, inner, load, prefetch, scaled, store
 
 LANES = 8
+AHEAD = 16  # rows that are asked for before they are needed
 _TILE = 64  # rows
 
 
@@ -25,6 +26,13 @@ def row(V, i):
 def set_row(V, i, vector):
     """V[i] = vector."""
     store(V, LANES * np.int64(i), vector)
+
+
+@njit(nogil=True, cache=True)
+def ask_for(V, rows, begin, end):
+    """Bring V[i] for the i in rows[begin:end], which may lie anywhere."""
+    for e in range(begin, end):
+        prefetch(V, LANES * np.int64(rows[e]))
 
 
 @njit(nogil=True, cache=True)
@@ -71,6 +79,7 @@ def to_lanes(X, order):
     for tile in prange(-(-n // _TILE)):
         for b in range(blocks.shape[0]):
             for i in range(tile * _TILE, min(n, (tile + 1) * _TILE)):
+                prefetch(X, k * order[min(i + AHEAD, n - 1)] + b * LANES)
                 x = X[order[i]]
                 for c in range(LANES):
                     blocks[b, i, c] = x[b * LANES + c] if b * LANES + c < k else 0.0
@@ -84,6 +93,7 @@ def from_lanes(blocks, position, Y):
     for tile in prange(-(-n // _TILE)):
         for b in range(blocks.shape[0]):
             for row in range(tile * _TILE, min(n, (tile + 1) * _TILE)):
+                prefetch(blocks, LANES * (b * n + position[min(row + AHEAD, n - 1)]))
                 y, i = Y[row], position[row]
                 for c in range(min(LANES, k - b * LANES)):
                     y[b * LANES + c] = blocks[b, i, c]

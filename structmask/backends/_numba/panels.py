@@ -8,7 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row, dot_combination
+from structmask.backends._numba.lanes import (
+    AHEAD,
+    LANES,
+    add_combination,
+    add_multiple,
+    ask_for,
+    copy_row,
+    dot_combination,
+)
 from structmask.backends._numba.panel_plan import BEGIN, CHILDREN, END, INDEX, LEFT, LEVEL, OWN, USE
 from structmask.backends._numba.threads import serial_and_parallel
 
@@ -53,8 +61,10 @@ def _polynomials(dist, at, count, h, index, T):
 def _gathered(panels, P, node, dist, h, X, T, x, M, row):
     """Moments of a panel from its points: M[row + q] += sum over points of T_q(point) X."""
     at, end = panels[P, BEGIN], panels[P, END]
+    ask_for(X, node, at, min(at + AHEAD, end))
     while at < end:
         count = min(_POINTS, end - at)
+        ask_for(X, node, min(at + AHEAD, end), min(at + AHEAD + count, end))
         _polynomials(dist, at, count, h, panels[P, INDEX], T)
         for i in range(count):
             copy_row(X, node[at + i], x, i)
@@ -70,8 +80,11 @@ def _scattered(panels, P, node, dist, h, L, row, T, t, G, Y):
     With G, its inner product with the row of G instead: Y[entry, 0] += <G[node], the same>.
     """
     at, end, p = panels[P, BEGIN], panels[P, END], T.shape[0]
+    V = Y if G is None else G
+    ask_for(V, node, at, min(at + AHEAD, end))
     while at < end:
         count = min(_POINTS, end - at)
+        ask_for(V, node, min(at + AHEAD, end), min(at + AHEAD + count, end))
         _polynomials(dist, at, count, h, panels[P, INDEX], T)
         for i in range(count):
             for q in range(p):

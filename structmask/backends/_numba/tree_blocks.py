@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, copy_row, dot
+from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, ask_for, copy_row, dot
 from structmask.backends._numba.threads import serial_and_parallel
+
+_ASKED = 64  # rows of a stretch that are asked for before it is met
 
 
 @njit(nogil=True, cache=True)
@@ -63,6 +65,15 @@ def _apply_whole(first, last, pointers, node, values, X, Y):
                 copy_row(y, i, Y[block], node[s + i])
 
 
+@njit(nogil=True, cache=True)
+def _ask_for_both(pair, node, X, Y):
+    """Bring what the beginnings of two stretches need, while others are met."""
+    for side in range(2):
+        begin, end = pair[2 * side], min(pair[2 * side + 1], pair[2 * side] + _ASKED)
+        ask_for(X, node, begin, end)
+        ask_for(Y, node, begin, end)
+
+
 def _apply_near(pairs, node, values, X, Y):
     """Y += (values at pairs) X for pairs of stretches."""
     widest = 1
@@ -74,6 +85,8 @@ def _apply_near(pairs, node, values, X, Y):
         for q in range(pairs.shape[0]):
             a, a_end, b, b_end = pairs[q]
             count = b_end - b
+            if q + 1 < pairs.shape[0]:
+                _ask_for_both(pairs[q + 1], node, X[block], Y[block])
             for j in range(count):
                 copy_row(X[block], node[b + j], x, j)
                 copy_row(Y[block], node[b + j], y, j)
