@@ -11,16 +11,14 @@ import numpy as np
 from structmask.backends import config
 
 _PACKAGES = ("structmask", "numpy", "scipy", "numba", "torch", "cupy", "networkx", "igraph", "matplotlib")
-# CuPy is one import name and several distributions, one for each CUDA release.
-_DISTRIBUTIONS = {"cupy": ("cupy-cuda13x", "cupy-cuda12x", "cupy")}
 _THREAD_SETTINGS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def show_versions(stream: TextIO | None = None) -> None:
     """Write the versions and settings that decide what this library does on this machine.
 
-    Versions are read from the installed metadata: no package is imported for it. Whether a GPU is usable is
-    asked of CuPy, where that is installed.
+    Versions are read from the installed metadata: no package is imported for it. Whether a GPU is usable, and which
+    there are, is asked of CuPy, where that is installed.
 
     Parameters
     ----------
@@ -47,17 +45,33 @@ def _facts() -> list[tuple[str, str]]:
         ("blas", _blas()),
         ("threads", _threads()),
         ("backend", config.get_backend()),
-        ("gpu", config.cupy_status() or "usable"),
+        ("gpu", config.cupy_status() or _devices()),
     ]
 
 
 def _version(name: str) -> str:
-    for distribution in _DISTRIBUTIONS.get(name, (name,)):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "not installed"
+    found = config.cupy_wheels() if name == "cupy" else (name,)
+    try:
+        versions = [importlib.metadata.version(distribution) for distribution in found]
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+    return ", ".join(versions) or "not installed"
+
+
+def _devices() -> str:
+    """The cards that CuPy sees, the driver, and the CUDA release of the wheel."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    cards = [runtime.getDeviceProperties(i) for i in range(runtime.getDeviceCount())]
+    named = [
+        f"{card['name'].decode()} ({card['totalGlobalMem'] / 2**30:.0f} GiB, sm_{card['major']}{card['minor']})"
+        for card in cards
+    ]
+    driver, release = (
+        f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.driverGetVersion(), runtime.runtimeGetVersion())
+    )
+    return f"{', '.join(named)}, driver for CUDA {driver}, runtime {release}"
 
 
 def _blas() -> str:

@@ -14,6 +14,7 @@ import pytest
 
 import structmask
 from structmask.backends import config
+from tests.gpu import stand_in
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"cupy", "dask", "igraph", "matplotlib", "networkx", "numba", "pyamg", "torch"}
@@ -109,6 +110,13 @@ def test_show_versions_tells_what_decides_a_run(capsys):
     assert {"python", "numpy", "scipy", "numba", "torch", "cupy", "blas", "threads", "backend", "gpu"} <= set(shown)
     assert shown["backend"].strip() == config.get_backend()
     assert shown["numpy"].strip()[0].isdigit()
+
+
+def test_show_versions_names_the_cards():
+    report = io.StringIO()
+    with stand_in.installed():
+        structmask.show_versions(report)
+    assert "stand-in (3 GiB, sm_90), driver for CUDA 13.1, runtime 12.9" in report.getvalue()
 
 
 def test_show_versions_gives_the_reason_why_no_gpu_is_usable(monkeypatch):

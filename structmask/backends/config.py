@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib.metadata
 import os
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 BACKENDS = ("auto", "numba", "numpy", "cupy")
 ENVIRONMENT_VARIABLE = "STRUCTMASK_BACKEND"
+
+_WHEELS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x", "cupy")
+_LIBRARIES = ("nvrtc", "cublas", "cufft", "cusolver", "cusparse")
 
 _context: contextvars.ContextVar[str | None] = contextvars.ContextVar("structmask_backend", default=None)
 _process: list[str] = []
@@ -95,6 +101,10 @@ def processors() -> int:
 
 def cupy_status() -> str | None:
     """None if CuPy can run here, else one sentence of cause and remedy. Never raises."""
+    if len(wheels := cupy_wheels()) > 1:
+        return (
+            f"{' and '.join(wheels)} are installed over each other: uninstall all, then install one, for your driver."
+        )
     try:
         import cupy
     except ModuleNotFoundError as error:
@@ -103,16 +113,41 @@ def cupy_status() -> str | None:
         return f"CuPy is installed but {error.name!r}, which it needs, is not: reinstall the CuPy wheel."
     except Exception as error:  # noqa: BLE001  a broken CUDA installation raises anything at import
         return (
-            f"CuPy is installed but does not import ({error}): keep exactly one cupy-cudaNNx wheel, "
+            f"CuPy is installed but does not import ({_brief(error)}): keep exactly one cupy-cudaNNx wheel, "
             "matching the driver."
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # noqa: BLE001  the driver's errors have no common base class
-        return f"CuPy {cupy.__version__} imports but finds no usable CUDA driver ({error}): check nvidia-smi."
-    return (
-        None if count else f"CuPy {cupy.__version__} finds no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES."
-    )
+        return f"CuPy {cupy.__version__} imports but finds no usable CUDA driver ({_brief(error)}): check nvidia-smi."
+    if not count:
+        return f"CuPy {cupy.__version__} finds no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES."
+    return _missing_library(cupy)
+
+
+@cache
+def cupy_wheels() -> tuple[str, ...]:
+    """Names of the distributions of CuPy that are installed: one import name, and a wheel for each CUDA release."""
+    return tuple(name for name in _WHEELS if any(importlib.metadata.distributions(name=name)))
+
+
+def _missing_library(cupy: Any) -> str | None:
+    """CuPy loads a library of CUDA when it is first asked for: better now than inside a product."""
+    for library in _LIBRARIES:
+        try:
+            getattr(cupy.cuda, library, None)
+        except ImportError as error:
+            return (
+                f"CuPy {cupy.__version__} does not find {library}, a library of CUDA ({_brief(error)}): install the "
+                "toolkit of CUDA, or the wheel of CuPy with its extra [ctk]."
+            )
+    return None
+
+
+def _brief(error: BaseException) -> str:
+    """What went wrong at first, on one line."""
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _usable(name: str) -> str:

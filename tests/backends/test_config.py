@@ -122,7 +122,7 @@ class Finder:
             raise self.error
 
 
-def fake_cupy(count):
+def fake_cupy(count, missing=None):
     """A CuPy whose driver answers with a number of devices, or with an error."""
 
     def get_device_count():
@@ -133,8 +133,28 @@ def fake_cupy(count):
     runtime = types.SimpleNamespace(getDeviceCount=get_device_count)
     module = types.ModuleType("cupy")
     module.__version__ = "14.0"
-    module.cuda = types.SimpleNamespace(runtime=runtime)
+    module.cuda = Cuda(runtime, missing)
     return module
+
+
+class Cuda:
+    """Its libraries are loaded when they are asked for, and one of them is missing."""
+
+    def __init__(self, runtime, missing):
+        self.runtime, self.missing = runtime, missing
+
+    def __getattr__(self, name):
+        if name == self.missing:
+            msg = f'Failure finding "lib{name}.so.12":\nNo such file'
+            raise ImportError(msg)
+        raise AttributeError(name)
+
+
+def banner(line):
+    """As CuPy reports what failed at its import."""
+    error = ImportError("\n=====\nFailed to import CuPy.\n")
+    error.__cause__ = ImportError(line)
+    return error
 
 
 UNUSABLE = {
@@ -144,6 +164,8 @@ UNUSABLE = {
         "'fastrlock', which it needs",
     ),
     "broken": (ImportError("libcuda.so.1: cannot open"), r"does not import \(libcuda\.so\.1.*keep exactly one"),
+    "broken, at length": (banner("libcuda.so.1: gone"), r"does not import \(libcuda\.so\.1: gone\)"),
+    "no library": (fake_cupy(1, "cufft"), r"does not find cufft.*\(Failure finding \"libcufft\.so\.12\":\)"),
     "crashing": (RuntimeError("bad wheel"), r"does not import \(bad wheel\)"),
     "no driver": (fake_cupy(RuntimeError("cudaErrorNoDevice")), r"no usable CUDA driver \(cudaErrorNoDevice\): check"),
     "no device": (fake_cupy(0), "no CUDA device: check nvidia-smi and CUDA_VISIBLE_DEVICES"),
@@ -163,6 +185,21 @@ def test_unusable_gpu_fails_at_once_in_one_sentence(reason, monkeypatch):
             choose("cupy")
         assert "\n" not in str(caught.value)
     assert get_backend() == "auto"
+
+
+def test_two_wheels_of_cupy_are_one_too_many(monkeypatch):
+    monkeypatch.setattr(config, "cupy_wheels", lambda: ("cupy-cuda13x", "cupy-cuda12x"))
+    with pytest.raises(BackendError, match="cupy-cuda13x and cupy-cuda12x are installed over each other: uninstall"):
+        set_backend("cupy")
+
+
+def test_wheels_of_cupy_are_found_by_their_metadata(tmp_path, monkeypatch):
+    for name in ("cupy_cuda12x", "cupy_cuda13x"):
+        folder = tmp_path / f"{name}-14.2.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 14.2.0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert config.cupy_wheels.__wrapped__() == ("cupy-cuda13x", "cupy-cuda12x")
 
 
 def test_usable_gpu_is_accepted(monkeypatch):

@@ -391,7 +391,13 @@ def _modules():
     cupy.array = cupy.asarray = asarray
     cupy.fft, cupy.linalg = Module("cupy.fft", np.fft), Module("cupy.linalg", np.linalg)
     cupy.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0),
+        runtime=types.SimpleNamespace(
+            getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
+            getDeviceProperties=lambda _: {"name": b"stand-in", "totalGlobalMem": 3 << 30, "major": 9, "minor": 0},
+            driverGetVersion=lambda: 13010,
+            runtimeGetVersion=lambda: 12090,
+        ),
         Device=contextlib.nullcontext,
         ExternalStream=lambda stream, device: contextlib.nullcontext((stream, device)),
     )
