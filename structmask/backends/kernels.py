@@ -77,6 +77,20 @@ def causal_hadamard(F: Array, G: Array, X: Array, decay: Array, *, upper: bool) 
     return xp.flip(Y, axis=-2), xp.flip(mass, axis=-1)
 
 
+def causal_pullback(
+    F: Array, G: Array, P: Array, X: Array, decay: Array, *, upper: bool, columns: int
+) -> tuple[Array, Array, Array]:
+    """Gradients of <P, (M * F G^T) X> for F, G and the first columns of X, where `numba_runs`; shapes as above."""
+    from structmask.backends._numba.causal_pullback import causal_pullback as walks
+
+    batch, along = broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X)), decay.shape[:-1]), -1 if upper else 1
+    f, g, p, x = (flat(a[..., ::along, :], batch, 2) for a in (F, G, P, X))  # a transposed mask is read from its end
+    rates = shared(_standard.reversed_decay(decay) if upper else decay, batch, 1)
+    gradients = walks(f, g, p, x, rates, columns)
+    dF, dG, dX = (a.reshape(*batch, *a.shape[1:])[..., ::along, :] for a in gradients)
+    return dF, dG, dX
+
+
 def walsh_hadamard(X: Array) -> Array:
     """Products of X (..., n, k), n a power of two, with the Hadamard matrix (-1)^popcount(i & j), without scaling."""
     if not numba_runs(X, complex_=True):

@@ -170,9 +170,14 @@ def _all_gradients(
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
-    d_left = masked_product(mask.conj(), P, X_, G_)[0]
-    d_right = masked_product(mask.mH, X_, P, F_)[0]
-    d_operand = masked_product(mask.mH, G_, F_, P[..., :columns])[0] if columns else None
+    if isinstance(mask, Causal) and mask.dtype.kind != "c" and kernels.numba_runs(F, G, P, X):
+        d_left, d_right, d_operand = kernels.causal_pullback(
+            F, G, P, X, mask.decays(X), upper=mask.upper, columns=columns
+        )
+    else:
+        d_left = masked_product(mask.conj(), P, X_, G_)[0]
+        d_right = masked_product(mask.mH, X_, P, F_)[0]
+        d_operand = masked_product(mask.mH, G_, F_, P[..., :columns])[0] if columns else None
     if _divides(mask, F, G, P, X):
         return _decay_gradient(mask, F, G, d_left, d_right), d_left, d_right, d_operand
     return mask_gradient(mask, F_, G, P, X), d_left, d_right, d_operand

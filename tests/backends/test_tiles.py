@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from structmask import Toeplitz
-from structmask.backends._numba import causal, dense, dense_pullback, scan
+from structmask.backends import kernels
+from structmask.backends._numba import causal, causal_pullback, dense, dense_pullback, scan
 
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
 PRECISIONS = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -19,6 +20,7 @@ def rng():
 def set_threading(monkeypatch, serial):
     bound = np.inf if serial else 0
     monkeypatch.setattr(causal, "_SERIAL_WORK", bound)
+    monkeypatch.setattr(causal_pullback, "_SERIAL_WORK", bound)
     monkeypatch.setattr(dense, "_SERIAL_WORK", bound)
     monkeypatch.setattr(scan, "_SERIAL_SIZE", bound)
 
@@ -89,6 +91,45 @@ def test_causal_is_the_masked_product(rng, monkeypatch, sizes, kind, upper, seri
     decay[:, 0] = np.nan  # never used
     mask = np.stack([decay_matrix(rates, upper) for rates in decay])
     assert_rows_close(causal.causal_hadamard(F, G, X, decay, upper), mask, F, G, X)
+
+
+@PRECISIONS
+@THREADING
+@pytest.mark.parametrize("upper", [False, True], ids=["lower", "upper"])
+@pytest.mark.parametrize("kind", ["ones", "signs and zeros", "slow", "underflow"])
+@pytest.mark.parametrize(
+    "sizes",  # heads, decay shared, n, rank, columns, of which wanted
+    [
+        (1, True, 1, 1, 1, 1),
+        (2, True, 2, 3, 17, 0),
+        (3, False, 63, 64, 65, 64),
+        (3, True, 65, 17, 3, 3),
+        (1, True, 900, 5, 66, 40),
+        (2, False, 140, 200, 2, 1),
+        (1, True, 130, 1, 200, 199),
+        (2, True, 0, 2, 2, 2),
+        (2, True, 70, 0, 3, 3),
+        (2, True, 70, 3, 0, 0),
+    ],
+)
+def test_gradients_of_causal_masks_are_masked_products(rng, monkeypatch, sizes, kind, upper, serial, dtype):
+    heads, shared, n, rank, k, columns = sizes
+    set_threading(monkeypatch, serial)
+    F, G, X = operands(rng, heads, n, n, rank, k, dtype)
+    P = operands(rng, heads, n, n, rank, k, dtype)[2]
+    decay = decays(rng, kind, 1 if shared else heads, n, dtype)
+    decay[:, :1] = np.nan  # never used
+    mask = np.stack([decay_matrix(rates, upper) for rates in decay])
+    transposed = mask.swapaxes(1, 2)
+    dF, dG, dX = kernels.causal_pullback(F, G, P, X, decay[0] if shared else decay, upper=upper, columns=columns)
+    for got, masks, *factors in (
+        (dF, mask, P, X, G),
+        (dG, transposed, X, P, F),
+        (dX, transposed, G, F, P[..., :columns]),
+    ):
+        expected, _, scale, _ = masked_product(masks, *factors)
+        assert (got.shape, got.dtype) == (expected.shape, dtype)
+        assert (np.abs(got - expected) <= TOLERANCE[dtype] * scale.max(2, initial=0.0)[..., None]).all()
 
 
 @THREADING

@@ -71,7 +71,7 @@ def _new_scratch(F, X):
 
 
 @njit(nogil=True, cache=True)
-def _set_mask(decay, first, count, upper, work):
+def set_mask(decay, first, count, upper, work):
     """Decay products in the chunk, row by row (exact zeros and signs), and ``carry``: from the state to each row.
 
     The decays are in double precision and so are the products that ``carry`` takes from chunk to chunk: a decay rounded
@@ -93,6 +93,14 @@ def _set_mask(decay, first, count, upper, work):
         if s > 0:
             product *= decay[first + i + 1] if upper else decay[first + i]
         carry[i] = number(product)
+
+
+@njit(nogil=True, cache=True)
+def set_unit_mask(upper, work):
+    """The mask of any chunk without decay."""
+    for i in range(CHUNK):
+        for j in range(CHUNK):
+            work.mask[i * CHUNK + j] = j >= i if upper else j <= i
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -132,7 +140,7 @@ def _advance(work, count, rank, k, upper, unit, states, state):
                 place = q * CHUNK + j * W
                 scale_row(X, place, X, place, W, mask[last + j])
     for f in range(0, rank, ROWS):
-        add_transposed(G, f, r, X, CHUNK, states, state + f * W, W, r * W, k, count)
+        add_transposed(G, f, r, X, 0, CHUNK, states, state + f * W, W, r * W, k, count)
     moment = states[state + r * columns : state + r * columns + r]
     for j in range(count):
         weight = mask[last + j]
@@ -151,7 +159,7 @@ def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started,
         pack_rows(G, first, count, work.G, r, CHUNK)
         pack_panels(X, first, count, work.X, CHUNK)
         if not unit:
-            _set_mask(decay, first, count, upper, work)
+            set_mask(decay, first, count, upper, work)
         if outputs:
             pack_rows(F, first, count, work.F, r, rounded(count, ROWS))
             transpose_panels(work.G, r, rank, count, work.transposed)
@@ -163,7 +171,7 @@ def _run_chunks(F, G, X, decay, upper, unit, begin, end, states, state, started,
 
 
 @njit(nogil=True, cache=True)
-def _group(chunks, groups, g):
+def group_start(chunks, groups, g):
     """The first chunk of group g."""
     return chunks * g // groups
 
@@ -173,10 +181,7 @@ def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs,
     """Tasks are (head, group). Without ``outputs``, a group's own state becomes the next group's."""
     work = _new_scratch(F, X)
     if unit:
-        _set_mask(decay[0, :0], 0, 0, upper, work)
-        for i in range(CHUNK):
-            for j in range(CHUNK):
-                work.mask[i * CHUNK + j] = j >= i if upper else j <= i
+        set_unit_mask(upper, work)
     chunks, size = (F.shape[1] + CHUNK - 1) // CHUNK, states.size // (F.shape[0] * groups)
     for task in range(begin, end):
         h, g = task // groups, task % groups
@@ -184,7 +189,7 @@ def _run_tasks(F, G, X, decay, upper, unit, groups, begin, end, states, outputs,
             continue
         state = (task if outputs else task + 1) * size
         rates = decay[h if decay.shape[0] > 1 else 0]
-        first, last = _group(chunks, groups, g), _group(chunks, groups, g + 1)
+        first, last = group_start(chunks, groups, g), group_start(chunks, groups, g + 1)
         started = outputs and g > 0
         _run_chunks(
             F[h], G[h], X[h], rates, upper, unit, first, last, states, state, started, outputs, Y[h], mass[h], work
@@ -200,7 +205,7 @@ def _prefix(heads, n, decay, upper, groups, states):
         if g == 0 or g + 1 == groups:
             continue
         rates, factor = decay[h if decay.shape[0] > 1 else 0], 1.0
-        for c in range(_group(chunks, groups, g) * CHUNK, _group(chunks, groups, g + 1) * CHUNK):
+        for c in range(group_start(chunks, groups, g) * CHUNK, group_start(chunks, groups, g + 1) * CHUNK):
             factor *= rates[chunks * CHUNK - c] if upper else rates[c]
         for i in range(task * size, (task + 1) * size):
             states[i + size] += states.dtype.type(factor) * states[i]
@@ -219,6 +224,14 @@ def _new_states(F, X, groups):
     V = lanes_of(F)
     size = padded_rank(F.shape[2], V) * (rounded(X.shape[2], 2 * V) + 1)
     return scratch(F.shape[0] * groups * size, F)
+
+
+def groups_of(heads: int, n: int) -> int:
+    """How many groups of chunks give all threads the same to do."""
+    threads = get_num_threads()
+    if heads % threads == 0 or heads >= 4 * threads:
+        return 1
+    return min(-(-n // CHUNK), _GROUPS_PER_THREAD * threads)
 
 
 def causal_hadamard(
@@ -258,8 +271,7 @@ def causal_hadamard(
     if threads == 1 or work < _SERIAL_WORK:
         _run_tasks(F, G, X, decay, upper, unit, 1, 0, heads, _new_states(F, X, 1), True, Y, mass)
         return Y, mass
-    chunks = -(-n // CHUNK)
-    groups = 1 if heads % threads == 0 or heads >= 4 * threads else min(chunks, _GROUPS_PER_THREAD * threads)
+    groups = groups_of(heads, n)
     workers = min(threads, heads * groups)
     states = _new_states(F, X, groups)
     if groups > 1:

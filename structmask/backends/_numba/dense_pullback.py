@@ -94,8 +94,8 @@ def _run_tile(work, rows, count, rank, k, dG, dX, c):
             work.Q, i * _WIDTH, _WIDTH, work.G_panels, 0, COLUMNS, work.dF, i * wide_r, wide_r, W, rank, count, False
         )
     for j in range(0, count, ROWS):
-        add_transposed(work.Q, j, _WIDTH, work.F_panels, _BLOCK, dG, (c + j) * wide_r, wide_r, W, rank, rows)
-        add_transposed(work.R, j, _WIDTH, work.P_panels, _BLOCK, dX, (c + j) * wide_k, wide_k, W, k, rows)
+        add_transposed(work.Q, j, _WIDTH, work.F_panels, 0, _BLOCK, dG, (c + j) * wide_r, wide_r, W, rank, rows)
+        add_transposed(work.R, j, _WIDTH, work.P_panels, 0, _BLOCK, dX, (c + j) * wide_k, wide_k, W, k, rows)
 
 
 @njit(nogil=True, cache=True, forceinline=True)

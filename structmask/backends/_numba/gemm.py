@@ -246,6 +246,17 @@ def transpose_panels(packed, width, columns, count, panels):
             _transposed_square(packed, i * width + j, width, panels, start + j * 2 * V)
 
 
+@njit(nogil=True, cache=True)
+def transposed_panels(source, height, columns, count, panels, rows):
+    """Panels, ``rows`` tall, of the transpose of panels ``height`` tall: of ``count`` rows of all their columns."""
+    V = lanes_of(source)
+    W = 2 * V
+    for i in range(0, count, V):
+        for j in range(0, columns, V):
+            place = j // W * W * height + i * W + j % W
+            _transposed_square(source, place, W, panels, i // W * W * rows + j * W + i % W)
+
+
 @njit(nogil=True, cache=True, forceinline=True)
 def multiply(A, a, stride, B, b, height, C, c, width, spacing, columns, count, fresh):
     """ROWS rows of ``C = A @ B`` (``fresh``) or ``C += A @ B``.
@@ -263,15 +274,15 @@ def multiply(A, a, stride, B, b, height, C, c, width, spacing, columns, count, f
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def add_transposed(A, a, stride, B, height, C, c, width, spacing, columns, count):
+def add_transposed(A, a, stride, B, b, height, C, c, width, spacing, columns, count):
     """ROWS rows of ``C += A.T @ B``; otherwise as `multiply`."""
     W = 2 * lanes_of(A)
     for q in range(0, columns, W):
-        place = c + q // W * spacing
+        panel, place = b + q * height, c + q // W * spacing
         if columns - q > W // 2:
-            _transposed_tile(A, a, stride, B, q * height, C, place, width, count, False)
+            _transposed_tile(A, a, stride, B, panel, C, place, width, count, False)
         else:
-            _narrow_transposed_tile(A, a, stride, B, q * height, C, place, width, count, False)
+            _narrow_transposed_tile(A, a, stride, B, panel, C, place, width, count, False)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
