@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import importlib.metadata
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ BACKENDS = ("auto", "numba", "numpy", "cupy")
 ENVIRONMENT_VARIABLE = "STRUCTMASK_BACKEND"
 
 _WHEELS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x", "cupy")
+_OLDEST = (14, 2)  # names of the array API standard are missing in older ones
 _LIBRARIES = ("nvrtc", "cublas", "cufft", "cusolver", "cusparse")
 
 _context: contextvars.ContextVar[str | None] = contextvars.ContextVar("structmask_backend", default=None)
@@ -116,6 +118,8 @@ def cupy_status() -> str | None:
             f"CuPy is installed but does not import ({_brief(error)}): keep exactly one cupy-cudaNNx wheel, "
             "matching the driver."
         )
+    if tuple(map(int, re.findall(r"\d+", cupy.__version__)[:2])) < _OLDEST:
+        return f"CuPy {cupy.__version__} is too old: upgrade its wheel to {'.'.join(map(str, _OLDEST))} at least."
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # noqa: BLE001  the driver's errors have no common base class

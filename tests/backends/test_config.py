@@ -122,7 +122,7 @@ class Finder:
             raise self.error
 
 
-def fake_cupy(count, missing=None):
+def fake_cupy(count, missing=None, version="14.2.0"):
     """A CuPy whose driver answers with a number of devices, or with an error."""
 
     def get_device_count():
@@ -132,7 +132,7 @@ def fake_cupy(count, missing=None):
 
     runtime = types.SimpleNamespace(getDeviceCount=get_device_count)
     module = types.ModuleType("cupy")
-    module.__version__ = "14.0"
+    module.__version__ = version
     module.cuda = Cuda(runtime, missing)
     return module
 
@@ -165,6 +165,7 @@ UNUSABLE = {
     ),
     "broken": (ImportError("libcuda.so.1: cannot open"), r"does not import \(libcuda\.so\.1.*keep exactly one"),
     "broken, at length": (banner("libcuda.so.1: gone"), r"does not import \(libcuda\.so\.1: gone\)"),
+    "too old": (fake_cupy(1, version="14.0.0rc1"), r"CuPy 14\.0\.0rc1 is too old: upgrade its wheel to 14\.2"),
     "no library": (fake_cupy(1, "cufft"), r"does not find cufft.*\(Failure finding \"libcufft\.so\.12\":\)"),
     "crashing": (RuntimeError("bad wheel"), r"does not import \(bad wheel\)"),
     "no driver": (fake_cupy(RuntimeError("cudaErrorNoDevice")), r"no usable CUDA driver \(cudaErrorNoDevice\): check"),

@@ -2,11 +2,14 @@
 
 import json
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import structmask as sm
+from structmask.backends import config
 from tests.gpu import emulator, record_api, stand_in
 
 
@@ -24,6 +27,16 @@ def test_the_record_is_that_of_the_installed_wheel():
     if recorded["version"] != found["version"]:
         pytest.skip(f"CuPy {found['version']} is installed, the record is of {recorded['version']}")
     assert recorded == found
+
+
+def test_the_oldest_cupy_allowed_is_that_of_the_record():
+    extras = tomllib.loads((Path(sm.__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    oldest = ".".join(map(str, config._OLDEST))
+    assert stand_in.API["version"].startswith(f"{oldest}.")
+    assert extras["cuda12"] == [f"cupy-cuda12x>={oldest}"]
+    assert extras["cuda13"] == [f"cupy-cuda13x>={oldest}"]
 
 
 @pytest.mark.parametrize(
