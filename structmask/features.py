@@ -29,6 +29,7 @@ def elu_features(x: Array, /) -> Array:
     >>> elu_features(np.array([-1.0, 0.0, 1.0]))
     array([0.36787944, 1.        , 2.        ])
     """
+    x = _given(x)
     xp = _functions(x)
     negative = xp.where(x > 0, xp.zeros_like(x), x)  # exp never sees a large argument
     return xp.where(x > 0, x + 1, xp.exp(negative))
@@ -44,6 +45,7 @@ def exp_features(x: Array, /) -> Array:
     >>> exp_features(np.array([0.0, 1.0]))
     array([1.        , 2.71828183])
     """
+    x = _given(x)
     return _functions(x).exp(x)
 
 
@@ -55,6 +57,7 @@ class ReluFeatures:
 
     def __call__(self, x: Array, /) -> Array:
         """Features (..., L, m) of x (..., L, d)."""
+        x = _given(x)
         xp = _functions(x)
         if self.projection is not None:
             x = _project(x, self.projection) / math.sqrt(self.projection.shape[0])
@@ -90,6 +93,7 @@ class PositiveFeatures:
         return (xp.exp(u - s) + _FLOOR * xp.exp(-s)) / math.sqrt(self.projection.shape[0])
 
     def _exponent(self, x: Array) -> Array:
+        x = _given(x)
         a = x / x.shape[-1] ** 0.25
         return _project(a, self.projection) - _functions(a).sum(a * a, axis=-1)[..., None] / 2
 
@@ -187,6 +191,11 @@ def _project(x: Array, W: np.ndarray[Any, Any]) -> Array:
     xp = _functions(x)
     options = {"device": x.device} if arrays.home(x) == "torch" else {}
     return x @ xp.asarray(W.T, dtype=x.dtype, **options)
+
+
+def _given(x: Any) -> Array:
+    """An input of any library; what numpy takes becomes an array, integers become float64."""
+    return x if arrays.home(x) == "torch" else arrays.as_array(x, "the input of features")
 
 
 def _functions(x: Array) -> Any:

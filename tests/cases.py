@@ -110,6 +110,7 @@ case("dense-complex", lambda a: Dense(a(complex_(4, 3))), complex_(4, 3))
 for n in (0, 17):
     x = real(n)
     case(f"diagonal-{n}", lambda a, x=x: Diagonal(a(x)), naive.diagonal(x))
+case("dense-empty-batch", lambda a: Dense(a(real(0, 4, 5))), real(0, 4, 5))
 case("diagonal-batch-complex", lambda a: Diagonal(a(complex_(2, 3))), naive.diagonal(complex_(2, 3)))
 
 for m, n in ((9, 14), (40, 17), (3, 0)):
@@ -144,6 +145,7 @@ for columns in (1, 4, 10):
         naive.toeplitz(x, 1, (columns,)),
     )
 case("toeplitz-heads", lambda a: Toeplitz(a(real(2, 3, 9))), naive.toeplitz(real(2, 3, 9)))
+case("toeplitz-empty-batch", lambda a: Toeplitz(a(real(0, 9))), np.zeros((0, 5, 5)))
 case("toeplitz-complex", lambda a: Toeplitz(a(complex_(13))), naive.toeplitz(complex_(13)))
 case("toeplitz-3x5", lambda a: Toeplitz(a(real(5, 9)), levels=2), naive.toeplitz(real(5, 9), 2))
 case("toeplitz-1x4", lambda a: Toeplitz(a(real(1, 7)), levels=2), naive.toeplitz(real(1, 7), 2))
@@ -279,6 +281,11 @@ case(
 case("hadamard-sum", lambda a: (t(a) + c(a)) * r(a), (dT + dC) * dR)
 case("hadamard-product-mask", lambda a: (t(a) @ c(a)) * r(a), (dT @ dC) * dR)
 case("hadamard-rank-0", lambda a: t(a) * LowRank(a(real(N, 0)), a(real(N, 0))), np.zeros((N, N)))
+case(
+    "hadamard-rank-0-heads",
+    lambda a: Toeplitz(a(real(2, 2 * N - 1))) * LowRank(a(real(N, 0)), a(real(N, 0))),
+    np.zeros((2, N, N)),
+)
 case("hadamard-sparse", lambda a: s(a) * t(a), dS * dT, portable=False)
 case(
     "hadamard-sparse-factors",

@@ -206,7 +206,7 @@ def as_inexact(x: Array, what: str) -> Array:
     """A dense or sparse array as float32, float64 or complex; integers and booleans become float64."""
     name = dtype_name(x)
     if name in _INEXACT:
-        return x
+        return x if getattr(x.dtype, "isnative", True) else x.astype(name)  # kernels read the processor's byte order
     if name == "bool" or name.startswith(("int", "uint")):
         return cast(x, "float64")
     msg = (
@@ -263,7 +263,7 @@ def _are_alike(operands: list[Any]) -> bool:
     for x in operands:  # the plain loop that a small product has time for
         if type(x) is not np.ndarray or (x.dtype is not dtype and x.dtype != dtype):
             return False
-    return _name(operands[0].dtype) in _INEXACT and get_backend() != "cupy"
+    return dtype.isnative and _name(dtype) in _INEXACT and get_backend() != "cupy"
 
 
 def fft_module(xp: Namespace) -> Any:

@@ -67,7 +67,7 @@ class Dense(StructuredMatrix):
 
     def _at(self, i: Array, j: Array) -> Array:
         xp = arrays.namespace(self.a)
-        flat = xp.reshape(self.a, (*self.shape[:-2], -1))
+        flat = xp.reshape(self.a, (*self.shape[:-2], self.shape[-2] * self.shape[-1]))
         return gather(flat, i * self.shape[-1] + j)
 
 

@@ -73,7 +73,9 @@ class Hadamard(StructuredMatrix):
 
     def _matmat(self, X: Array) -> Array:
         if self.low_rank.rank == 0:
-            return self.low_rank._placed(X)._matmat(X)
+            zero = self.low_rank._placed(X)._matmat(X)
+            batch = np.broadcast_shapes(self.mask.shape[:-2], tuple(zero.shape[:-2]))
+            return arrays.namespace(X).zeros((*batch, *zero.shape[-2:]), dtype=zero.dtype)
         return masked_product(self.mask, self.low_rank.left, self.low_rank.right, X)[0]
 
     def transpose(self) -> Hadamard:

@@ -66,7 +66,7 @@ class StateSpace(Stationary):
 
     def __post_init__(self) -> None:
         for name in ("a", "b", "c", "near"):
-            if (value := getattr(self, name)) is not None:
+            if (value := getattr(self, name)) is not None or name != "near":
                 object.__setattr__(self, name, arrays.as_array(value, f"StateSpace({name})"))
         a, b, c = self.a, self.b, self.c
         r = int(b.shape[-1]) if b.ndim else -1

@@ -174,7 +174,7 @@ def dense_toeplitz_pullback(
         O(threads heads n (r + k)) memory.
     """
     (heads, m, rank), (n, k) = F.shape, X.shape[1:]
-    dtype, lanes = F.dtype, lanes_of.py_func(F)
+    dtype, lanes = F.dtype, int(lanes_of(F))
     threads = get_num_threads()
     serial = threads == 1 or heads * m * n * (rank + k) < _SERIAL_WORK
     workers = 1 if serial else max(1, min(threads, heads * -(-m // _BLOCK)))

@@ -36,7 +36,7 @@ def has_lost_threads() -> bool:
 
 
 def _in_any_process(threaded: Any, alone: Any) -> Any:
-    @wraps(threaded.py_func)
+    @wraps(threaded)
     def run(*given: Any) -> Any:
         return (alone if _lost else threaded)(*given)
 

@@ -1,0 +1,51 @@
+"""A pytest plugin that runs kernels in their Python form, so that their lines can be counted.
+
+With `NUMBA_DISABLE_JIT=1 python -m pytest -p tests.python_form` kernels are what Python makes of them. What they say
+in vector instructions has no Python form: the instructions are compiled one function at a time and called from Python.
+Vectors, which cannot leave compiled code, are slices here.
+"""
+
+import functools
+
+import numba
+import numpy as np
+from numba import extending
+
+_intrinsic = extending.intrinsic
+
+
+def called_from_python(function):
+    """An intrinsic, compiled alone when it is first called."""
+    emitted = _intrinsic(function)
+
+    @functools.cache
+    def compiled():
+        disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+        try:
+            return numba.njit(lambda *given: emitted(*given))  # noqa: PLW0108  only numba calls an intrinsic
+        finally:
+            numba.config.DISABLE_JIT = disabled
+
+    def run(*given):
+        return compiled()(*given)
+
+    return SLICES.get(function.__name__) or run
+
+
+def place(array, position):
+    return np.reshape(array, -1)[position : position + 8]
+
+
+def store(array, position, vector):
+    place(array, position)[:] = vector
+
+
+SLICES = {
+    "load": lambda array, position: place(array, position).copy(),
+    "store": store,
+    "scaled": lambda a, x: a * x,
+    "axpy": lambda a, x, y: a * x + y,
+    "prefetch": lambda *_: None,
+}
+
+extending.intrinsic = called_from_python
