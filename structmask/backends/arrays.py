@@ -263,7 +263,8 @@ def _are_alike(operands: list[Any]) -> bool:
     for x in operands:  # the plain loop that a small product has time for
         if type(x) is not np.ndarray or (x.dtype is not dtype and x.dtype != dtype):
             return False
-    return dtype.isnative and _name(dtype) in _INEXACT and get_backend() != "cupy"
+    own = operands[0].dtype
+    return own.isnative and _name(own) in _INEXACT and get_backend() != "cupy"
 
 
 def fft_module(xp: Namespace) -> Any:

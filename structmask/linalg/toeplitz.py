@@ -209,8 +209,8 @@ class Toeplitz(StructuredMatrix):
     @cached_property
     def _flat(self) -> Array:
         xp = arrays.namespace(self.offsets)
-        *batch, size = *self.offsets.shape[: -self.levels], math.prod(self.offsets.shape[-self.levels :])
-        return xp.reshape(self.offsets, (*batch, size))
+        size = math.prod(self.offsets.shape[-self.levels :])
+        return xp.reshape(self.offsets, (*self.offsets.shape[: -self.levels], size))
 
     @cached_property
     def _strides(self) -> tuple[int, ...]:
