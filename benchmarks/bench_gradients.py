@@ -17,10 +17,11 @@ from benchmarks.contest import relative_error
 from benchmarks.report import Row
 from benchmarks.settings import Settings
 from benchmarks.timing import interleaved
-from structmask import Causal, ExponentialSum, StructuredMatrix, Toeplitz, as_forest, tree_decay
+from structmask import Causal, ExponentialSum, LowRank, StructuredMatrix, Toeplitz, as_forest, tree_decay
 from structmask.attention import attend, attend_pullback
+from structmask.linalg.composite import Sum
 
-_KINDS = {Causal: "causal", ExponentialSum: "exponential sum"}
+_KINDS = {Causal: "causal", ExponentialSum: "exponential sum", LowRank: "low rank", Sum: "low rank + causal"}
 LONGEST = 8192  # tokens from which on the dense computation is left out
 
 
@@ -35,6 +36,10 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield _row(L, 3 if settings.tiny else 64, settings, mask)
     for L in (17,) if settings.tiny else (1024, 16384):
         yield _row(L, 3 if settings.tiny else 64, settings, tree_decay(as_forest(parents=(np.arange(L) - 1) // 2), 0.5))
+    for L in (17,) if settings.tiny else (1024, 16384):
+        factors = np.random.default_rng(2).uniform(0.1, 1.0, (2, L, 4)).astype(np.float32)
+        yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors))
+        yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors) + Causal(L, decay=0.99))
 
 
 def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:

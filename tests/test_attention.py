@@ -65,6 +65,7 @@ MASKS = {
     "diagonal-heads": (Diagonal(positive(3, L)), naive.diagonal(positive(3, L)), {"diagonal"}),
     "sparse": (Sparse(COO), dS, {"sparse"}),
     "low_rank": (LowRank(LEFT, RIGHT), dR, {"low_rank"}),
+    "low_rank-0": (LowRank(LEFT[:, :0], RIGHT[:, :0]), 0 * dR, {"low_rank"}),
     "low_rank-heads": (
         LowRank(positive(3, L, 2), RIGHT[:, :2]),
         naive.low_rank(positive(3, L, 2), RIGHT[:, :2]),

@@ -25,8 +25,10 @@ from structmask.linalg import state_gradient
 from structmask.linalg.band import Band
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
+from structmask.linalg.composite import Sum
 from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, added, unbroadcast, zero_gradients
+from structmask.linalg.hadamard_gradients import low_rank_pullback, sum_pullback
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.hadamard_sparse import diagonal_mask_gradient, sparse_features_pullback, sparse_mask_gradient
 from structmask.linalg.low_rank import LowRank
@@ -164,6 +166,10 @@ def _all_gradients(
         inner = partial(masked_pullback, columns=columns)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
+    if isinstance(mask, LowRank) and _decided(mask, F, G, X, "auto")[0] == "low_rank":
+        return low_rank_pullback(mask, F, G, P, X, columns)
+    if isinstance(mask, Sum) and _decided(mask, F, G, X, "auto")[0] == "terms":
+        return sum_pullback(mask, F, G, P, X, partial(masked_pullback, columns=columns))
     if isinstance(mask, Toeplitz) and (walk := _joint_pullback(mask, F, G, P, X)):
         return walk(mask, F, G, P, X)
     sweep: Walk | None = getattr(mask, "_scan_pullback", None)

@@ -233,7 +233,8 @@ def low_rank(mask: LowRank, F: Array, G: Array, X: Array) -> Result:
     """A mask L R^T: sum_s diag(L_s) F (G^T diag(R_s) X); O((m + n) r k) operations a rank."""
     xp = arrays.namespace(X)
     V = with_ones(X)
-    Y = xp.zeros_like(V[..., :1, :])
+    batch = np.broadcast_shapes(mask.shape[:-2], *(tuple(a.shape[:-2]) for a in (F, G, V)))
+    Y = xp.zeros((*batch, F.shape[-2], V.shape[-1]), dtype=V.dtype)
     for s in range(mask.rank):
         part = mask.left[..., :, s : s + 1] * (F @ (xp.matrix_transpose(G) @ (mask.right[..., :, s : s + 1] * V)))
         Y = Y + part
