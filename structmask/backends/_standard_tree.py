@@ -72,11 +72,11 @@ class Paths:
 
     def on(self, home: str) -> tuple[Array, Array, tuple[Depth, ...]]:
         """Positions by place, places by position, and all depths with their indices in a home."""
-        copies = self.__dict__.setdefault("_copies", {"numpy": self._host})
-        if home not in copies:
+        copies, key = self.__dict__.setdefault("_copies", {("numpy", 0): self._host}), (home, arrays.device_of(home))
+        if key not in copies:
             order, place, depths = self._host
-            copies[home] = arrays.move(order, home), arrays.move(place, home), tuple(_moved(d, home) for d in depths)
-        found: tuple[Array, Array, tuple[Depth, ...]] = copies[home]
+            copies[key] = arrays.move(order, home), arrays.move(place, home), tuple(_moved(d, home) for d in depths)
+        found: tuple[Array, Array, tuple[Depth, ...]] = copies[key]
         return found
 
 

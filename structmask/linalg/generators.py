@@ -114,11 +114,11 @@ class Generated:
         width, target = arrays.precision(X), arrays.home(X)
         if not self._places or self._places == {(width, target)}:
             return self
-        memory = self.__dict__.setdefault("_copies", {})
-        if (width, target) not in memory:
+        memory, key = self.__dict__.setdefault("_copies", {}), (width, target, arrays.device_of(target))
+        if key not in memory:
             self._check_home(target)
-            memory[width, target] = self._place(width, target)
-        copy: Self = memory[width, target]
+            memory[key] = self._place(width, target)
+        copy: Self = memory[key]
         return copy
 
     def _place(self, width: str, target: str) -> Self:
@@ -137,7 +137,11 @@ class Generated:
         """The matrix where the backend in force wants it."""
         if get_backend() != "cupy" or self._home != "numpy":
             return self
-        return self.__dict__.setdefault("_settled_copy", self.to("cupy"))  # type: ignore[no-any-return]
+        memory, key = self.__dict__.setdefault("_copies", {}), ("as it is", "cupy", arrays.device_of("cupy"))
+        if key not in memory:
+            memory[key] = self.to("cupy")
+        copy: Self = memory[key]
+        return copy
 
     def _check_home(self, target: str) -> None:
         strangers = {place for _, place in self._places} - {target}

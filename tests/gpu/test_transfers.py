@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 
-from structmask import Sparse, graph_random_features, masked_attention, solve
+from structmask import (
+    Sparse,
+    Toeplitz,
+    as_forest,
+    graph_random_features,
+    masked_attention,
+    solve,
+    tree_decay,
+    use_backend,
+)
 from structmask.graphs import Visits
 from tests.conftest import LIBRARIES
 from tests.gpu import stand_in
@@ -16,6 +25,10 @@ LIBRARY = LIBRARIES["stand-in"]
 def device():
     with stand_in.installed():
         yield
+
+
+def path_decay(n):
+    return tree_decay(as_forest(parents=np.arange(-1, n - 1), lengths=np.ones(n)), 0.5)
 
 
 def on_device(rng, *shape):
@@ -52,6 +65,25 @@ def test_attention_transfers_nothing(case, rng):
     M = LIBRARY.build(case)
     q, k, v = on_device(rng, n, 2), on_device(rng, n, 2), on_device(rng, n, 3)
     twice(lambda: masked_attention(q, k, v, mask=M), waits=case.waits)
+
+
+def test_host_matrices_move_once_under_the_setting(rng):
+    M = Toeplitz(rng.standard_normal(9))
+    X = on_device(rng, 5, 2)
+    with use_backend("cupy"):
+        twice(lambda: M @ X)
+        twice(M.diagonal)
+
+
+@pytest.mark.parametrize("make", [lambda n: Toeplitz(np.ones(2 * n - 1)), path_decay], ids=["toeplitz", "tree"])
+def test_every_device_has_its_own_copies(rng, make, monkeypatch):
+    M, X = make(6), on_device(rng, 6, 2)
+    with use_backend("cupy"):
+        twice(lambda: M @ X)
+        monkeypatch.setattr(stand_in.MODULES["cupy"].cuda.runtime, "getDevice", lambda: 1)
+        before = stand_in.events["to_device"]
+        twice(lambda: M @ X)
+    assert stand_in.events["to_device"] > before
 
 
 def test_conjugate_gradients_wait_for_the_device_every_sixteenth_iteration_only(rng):

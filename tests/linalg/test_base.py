@@ -69,9 +69,9 @@ def test_matrix_is_frozen_and_hashed_by_identity():
 def test_product_in_another_precision_is_planned_once():
     matrix = Toeplitz(real(9))
     _ = matrix @ np.ones(5, "float32")
-    first = matrix._copies["float32", "numpy"]
+    first = matrix._copies["float32", "numpy", 0]
     _ = matrix @ np.ones(5, "float32")
-    assert matrix._copies["float32", "numpy"] is first
+    assert matrix._copies["float32", "numpy", 0] is first
 
 
 def test_with_parameters_reaches_into_composites(close):
