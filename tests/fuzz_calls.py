@@ -402,7 +402,7 @@ def complete(draw):
 
 @matrix
 def cube_diffusion(draw):
-    d, t = draw.number(draw.size(0, 5) % 6), draw.number(0.3)
+    d, t = draw.size(0, 5) % 6, draw.number(0.3)
     bits = np.bitwise_count(np.arange(2**d)[:, None] ^ np.arange(2**d))
     W = (bits == 1).astype(float)
     return sm.hypercube_diffusion(d, t), lambda: naive.spectral_filter(W, lambda x: np.exp(-min(t, 1e3) * x))
@@ -668,7 +668,7 @@ def stationary(draw):
 
 @call
 def steps(draw):
-    P, count = transition(draw), draw.number(draw.size(0, 6))
+    P, count = transition(draw), draw.size(0, 6)  # as many steps as are asked for are made
     X, n = chain(draw, P), len(P)
     f, p = draw.array(n, dtype="f8"), draw.positive(n)
     expect(draw, X.expect(f, count), lambda: np.linalg.matrix_power(P, count) @ f)
