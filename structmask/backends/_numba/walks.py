@@ -10,6 +10,7 @@ from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._standard_walks import Plan, Steps
 
 SERIAL_STEPS = 50_000  # steps of walks below which one thread is faster than waking others
+FEW = 128  # nodes that are sorted faster by insertion than by numba's quicksort
 SEGMENT = 1 << 19  # entries that a task may gather before they are taken away
 
 _M0, _M1 = map(np.uint64, standard.MULTIPLIERS)
@@ -200,6 +201,20 @@ def _load(step, modulation, gain, before, nodes, loads, visited, total, seen, co
     return count
 
 
+@njit(nogil=True, cache=True)
+def _sort(nodes):
+    """Sort the nodes of a row in place."""
+    if nodes.size > FEW:
+        nodes.sort()
+        return
+    for k in range(1, nodes.size):
+        v, place = nodes[k], k
+        while place > 0 and nodes[place - 1] > v:
+            nodes[place] = nodes[place - 1]
+            place -= 1
+        nodes[place] = v
+
+
 def _rows(
     indptr, indices, threshold, alias, gain, modulation, bounds, following, used, counts, columns, entries, widest,
     walks, stop, key, draw, repelling,
@@ -221,7 +236,7 @@ def _rows(
                 ):
                     break
                 count = _load(step, modulation, gain, before, nodes, loads, visited, total, seen, count)
-            visited[:count].sort()
+            _sort(visited[:count])
             for k in range(count):
                 v = visited[k]
                 columns[part, free + k], entries[part, free + k] = v, total[v] / walks
