@@ -114,9 +114,9 @@ class Generated:
         width, target = arrays.precision(X), arrays.home(X)
         if not self._places or self._places == {(width, target)}:
             return self
+        self._check_home(target)
         memory, key = self.__dict__.setdefault("_copies", {}), (width, target, arrays.device_of(target))
         if key not in memory:
-            self._check_home(target)
             memory[key] = self._place(width, target)
         copy: Self = memory[key]
         return copy
