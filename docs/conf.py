@@ -70,6 +70,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"(Any|array_like|callable|optional|ndarray|csr_array|LinearOperator|Ellipsis)"),  # prose types
     (r"py:class", r"structmask\.linalg\.generators\.Generated"),  # what every matrix is made of; not public
     (r"py:class", r"structmask\.linalg\.stationary\.Stationary"),  # what both state-space masks share; not public
+    (r"py:class", r"structmask\.graphs\.crossings\.DistanceMask"),  # what functions of tree distance share
 ]
 
 mathjax_path = "mathjax/tex-chtml.js"  # below _static, put there by sphinx-mathjax-offline
