@@ -108,7 +108,7 @@ def _advance(rows, stride, panels, weights, w, count, k, r, factor, unit, state)
 
 @njit(nogil=True, cache=True)
 def _forwards(G, P, X, decay, unit, begin, end, S, started, outputs, dF, work):
-    """The chunks ``begin ... end`` in their order: S runs over them, and ``outputs`` are its parts of dF."""
+    """The chunks ``begin ... end`` in their order: S runs over them, ``outputs`` are its parts of dF, else zero."""
     V, (n, r), k = lanes_of(G), G.shape, X.shape[1]
     W, stride, tall, columns = 2 * V, padded_rank(k, V), _state_rows(k, V), rounded(r, 2 * V)
     Z, chunks = work.Z, (n + CHUNK - 1) // CHUNK
@@ -124,8 +124,6 @@ def _forwards(G, P, X, decay, unit, begin, end, S, started, outputs, dF, work):
                 for row in range(min(ROWS, count - i)):
                     factor = S.dtype.type(1) if unit else work.carry[i + row]
                     scale_row(Z, row * columns, dF, (first + i + row) * r, r, factor)
-        elif outputs:
-            dF[first : first + count] = 0
         if c + 1 < chunks:
             pack_rows(X, first, count, work.X, stride, CHUNK)
             pack_panels(G, first, count, work.G_panels, CHUNK)
