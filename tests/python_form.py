@@ -32,17 +32,28 @@ def called_from_python(function):
     return SLICES.get(function.__name__) or run
 
 
-def place(array, position):
-    return np.reshape(array, -1)[position : position + 8]
+def place(array, position, width=8):
+    return np.reshape(array, -1)[position : position + width]
+
+
+def line(array, number):
+    width = 64 // array.itemsize
+    return place(array, number * width, width)
 
 
 def store(array, position, vector):
     place(array, position)[:] = vector
 
 
+def store_line(array, number, vector):
+    line(array, number)[:] = vector
+
+
 SLICES = {
     "load": lambda array, position: place(array, position).copy(),
+    "load_line": lambda array, number: line(array, number).copy(),
     "store": store,
+    "store_line": store_line,
     "scaled": lambda a, x: a * x,
     "axpy": lambda a, x, y: a * x + y,
     "prefetch": lambda *_: None,

@@ -9,13 +9,12 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from structmask.backends.arrays import Array, blocks, home, is_complex, namespace
+from structmask.backends.arrays import Array, home, is_complex, namespace
 from structmask.backends.kernels import cupy_runs, numba_runs
 
-_FAR = 4096  # mean |i - j| of the stored entries above which another order of the nodes may pay
+_NEAR = 2048  # |i - j| up to which all stored entries may lie for several terms to pass over the nodes at once
+_FAR = 4096  # their mean above which another order of the nodes may pay if they do not
 _GAIN = 4  # by which it has to fall
-_LANES = 8  # columns of a vector
-_COLUMNS = 32  # of a block: rows of it fill a few cache lines
 
 
 def has_recurrence(values: Array) -> bool:
@@ -33,18 +32,17 @@ class Recurrence:
             from structmask.backends._cupy import ChebyshevSteps
 
             self._steps: Any = ChebyshevSteps(A, scale, shift)
-            self.columns: int | None = None
         else:
-            self._steps, self.columns = _HostSteps(A, scale, shift), _COLUMNS
+            self._steps = _HostSteps(A, scale, shift)
 
     def sum(self, X: Array, c: Array) -> Array:
         """sum_k c[..., k] T_k(B) X for X (..., n, q) and c (..., K + 1), batches broadcast; real or complex."""
         xp, batch, tail = namespace(X), np.broadcast_shapes(c.shape[:-1], X.shape[:-2]), tuple(X.shape[-2:])
         if math.prod(c.shape[:-1]) == 1:  # operands that share the function are columns side by side
-            columns = xp.moveaxis(X, -2, 0).reshape(tail[0], -1)
+            columns = xp.moveaxis(X, -2, 0).reshape(tail[0], math.prod(X.shape[:-2]) * tail[1])
             Y = self._one(columns, c.reshape(1, -1))[0].reshape(tail[0], *X.shape[:-2], tail[1])
             return xp.moveaxis(Y, 0, -2).reshape(*batch, *tail)
-        operands, functions = X.reshape(-1, *tail), c.reshape(-1, c.shape[-1])
+        operands, functions = X.reshape(math.prod(X.shape[:-2]), *tail), c.reshape(-1, c.shape[-1])
         x_index, c_index = (
             np.broadcast_to(np.arange(math.prod(own)).reshape(own), batch).reshape(-1)
             for own in (X.shape[:-2], c.shape[:-1])
@@ -66,48 +64,45 @@ class Recurrence:
         if is_complex(X):
             X = xp.ascontiguousarray(X)
             return self._one(X.view(X.real.dtype), c).view(X.dtype)
-        step = self.columns or max(1, X.shape[1])
-        parts = [self._steps.sums(X[:, a:b], c) for a, b in blocks(X.shape[1], step)]
-        return parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=-1)
+        return self._steps.sums(X, c)
 
 
 class _HostSteps:
-    """The terms of the recurrence on the CPU, formed and summed in one pass over an order of the nodes of its own."""
+    """The terms of the recurrence on the CPU, several in one passage over an order of the nodes of its own."""
 
     def __init__(self, A: Array, scale: float, shift: float) -> None:
         from structmask.backends._numba.chebyshev import AHEAD
 
-        self.scale, self.shift = scale, shift
-        self.order = _shorter_order(A)
-        if self.order is not None:
-            A = A[self.order][:, self.order]
-            A.sort_indices()
-        indices = np.concatenate([A.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
-        self.matrix = A.indptr.astype(np.int64), indices, np.ascontiguousarray(A.data)
+        n, order = A.shape[0], _shorter_order(A)
+        self.order = np.arange(n) if order is None else order
+        B = scipy.sparse.csr_array(A if order is None else A[order][:, order])
+        B = scipy.sparse.csr_array(2 * scale * B - 2 * shift * scipy.sparse.eye_array(n, format="csr"))
+        B.sort_indices()
+        self.reach = int(_distances(B).max(initial=0))
+        indices = np.concatenate([B.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
+        self.matrix = B.indptr.astype(np.int64), indices, np.ascontiguousarray(B.data, dtype=A.dtype)
 
     def sums(self, X: Array, c: Array) -> Array:
         """sum_k c[f, k] T_k(B) X as (functions, n, q), for real X (n, q) and c (functions, K + 1)."""
         from structmask.backends._numba.chebyshev import chebyshev_sum
 
-        x = np.ascontiguousarray(X if self.order is None else X[self.order])
-        Y = chebyshev_sum(self.matrix, x, np.ascontiguousarray(c), self.scale, self.shift)
-        if self.order is None:
-            return Y
-        back = np.empty_like(Y)
-        back[:, self.order] = Y
-        return back
+        return chebyshev_sum(self.matrix, self.order, self.reach, np.ascontiguousarray(X), np.ascontiguousarray(c))
 
 
 def _shorter_order(A: Array) -> Array | None:
-    """An order of the nodes in which the neighbours of a node are near it, if that is a gain and worth it."""
-    if A.shape[0] <= _FAR or (before := _mean_distance(A, np.arange(A.shape[0]))) < _FAR:
+    """An order of the nodes in which neighbours are near, if it brings all of them near or most much nearer."""
+    before = _distances(A)
+    if before.max(initial=0) <= _NEAR:
         return None
-    order = reverse_cuthill_mckee(scipy.sparse.csr_array(A), symmetric_mode=True)
-    place = np.empty(order.size, dtype=np.int64)
+    order = reverse_cuthill_mckee(scipy.sparse.csr_array(A), symmetric_mode=True).astype(np.int64)
+    place = np.empty_like(order)
     place[order] = np.arange(order.size)
-    return order if _mean_distance(A, place) * _GAIN < before else None
+    after = _distances(A, place)
+    is_much_nearer = before.mean() >= _FAR and after.mean() * _GAIN < before.mean()
+    return order if after.max() <= _NEAR or is_much_nearer else None
 
 
-def _mean_distance(A: Array, place: Array) -> float:
-    rows = np.repeat(place, np.diff(A.indptr))
-    return float(np.mean(np.abs(rows - place[A.indices]))) if A.nnz else 0.0
+def _distances(A: Array, place: Array | None = None) -> Array:
+    """|i - j| of every stored entry, each node at its place."""
+    columns, place = A.indices, np.arange(A.shape[0]) if place is None else place
+    return np.abs(np.repeat(place, np.diff(A.indptr)) - place[columns])

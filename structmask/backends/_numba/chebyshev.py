@@ -1,49 +1,108 @@
-"""The Chebyshev recurrence of a sparse matrix, one pass over its rows a term: T_{k+1} = 2 B T_k - T_{k-1} in place.
+"""The Chebyshev recurrence of a sparse matrix, T_{k+1} = 2 B T_k - T_{k-1} in place, several terms in one passage.
 
 A row of T_{k+1} overwrites that of T_{k-1} once it has been read, and the results take three terms at a time, when the
-rows of all three are at hand. Rows are split by nonzeros; each is summed in order, so that results never change.
+rows of all three are at hand. Columns go by panels as wide as a cache line.
+
+Let no entry of B be farther than `reach` from the diagonal. Then term k + j may follow term k at a distance of j reach
+rows, and the rows between them stay in cache while `depth` terms pass. Threads have parts of the rows: at first term j
+comes within its part to all rows but j reach at either end, which need nothing of another part; then to what is left
+about every boundary. A row is summed in one order whatever the passage, so that results never depend on it.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.vectors import LINE, WIDTH, axpy, load, prefetch, scaled, store
+from structmask.backends._numba.scratch import borrowed
+from structmask.backends._numba.threads import parallel, serial_and_parallel
+from structmask.backends._numba.vectors import LINE, axpy, load_line, prefetch, scaled, store_line, zero_line
 
 Matrix: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-SERIAL_WORK = 1_000_000  # multiplications a term below which one thread is faster than waking others
+SERIAL_WORK = 1_000_000  # multiplications of a passage below which one thread is faster than waking others
 AHEAD = 24  # entries of the matrix by which rows of the operand are asked for before they are needed
-_NARROW = 4  # columns below which they are taken one by one
+CACHE = 1 << 20  # bytes that the rows of a passage may have
+DEEPEST = 12  # terms of a passage
+_STEP = 256  # rows
 _FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
 _U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
 
 
-def chebyshev_sum(matrix: Matrix, X: np.ndarray, c: np.ndarray, scale: float, shift: float) -> np.ndarray:
-    """sum_k c[f, k] T_k(B) X (F, n, q), B = scale A - shift I for a matrix A (n, n); X (n, q), c (F, K + 1), K > 0.
+class Passage(NamedTuple):
+    """Parts of the rows, terms at a time, and how far they stay apart."""
 
-    A is given by its parts `indptr` (int64), `indices` (int32, followed by `AHEAD` of no meaning) and `data`. Arrays
-    have one real dtype.
+    bounds: np.ndarray
+    depth: int
+    reach: int
+
+
+def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """sum_k c[f, k] T_k(B) X as (F, n, q) for X (n, q) and c (F, K + 1), K > 0.
+
+    2 B (n, n) is given by its parts `indptr` (int64), `indices` (int32, followed by `AHEAD` of no meaning) and `data`;
+    its row i belongs to row order[i] of X, and no |i - j| of an entry exceeds `reach`. Arrays have one real dtype.
     """
-    (n, q), number, is_narrow = X.shape, X.dtype.type, X.shape[1] < _NARROW
-    serial = (matrix[1].size + 4 * n) * (1 if is_narrow else q) < SERIAL_WORK
-    bounds = row_blocks(matrix[0], 1 if serial else 8 * get_num_threads())
-    steps = (_ONE if is_narrow else _MANY)[0 if serial else 1]
+    (n, q), blocks, is_one = X.shape, 2 + len(c), X.shape[1] == 1
+    width = 1 if is_one else LINE // X.itemsize
+    panels, work = -(-q // width), (matrix[1].size + 4 * n) * width
+    depth = 1 if is_one else _depth(matrix, reach, LINE * blocks)
+    is_serial = work * depth < SERIAL_WORK
+    is_apart = is_serial and panels > 1 and work * panels * c.shape[1] >= SERIAL_WORK
+    passage = _passage(matrix, 1 if is_serial else get_num_threads(), depth, max(1, reach))
+    lines, weights = _lines(X, panels * width), _threes(c)
+    Y = np.empty((len(c), *lines.shape), X.dtype)
+    shape = (panels if is_apart else 1, blocks, n * width)
+    with borrowed(math.prod(shape), X.dtype) as scratch:
+        room = scratch.reshape(shape)
+        if is_apart:
+            _apart(*matrix, order, lines, room, weights, Y, *passage)
+        else:
+            run = (_ONE if is_one else _MANY)[0 if is_serial else 1]
+            for panel in range(panels):
+                run(*matrix, order, lines, panel, room[0], weights, Y, *passage)
+    return Y if lines is X else np.ascontiguousarray(Y[:, :, :q])
 
-    def summed(T: np.ndarray) -> np.ndarray:
-        Y = np.empty((c.shape[0], *T.shape), T.dtype)
-        steps(*matrix, T, np.zeros_like(T), Y, c, number(scale), number(shift), bounds)
-        return Y
 
-    if is_narrow:
-        return np.stack([summed(np.array(X[:, e])) for e in range(q)], axis=-1)
-    T = np.zeros((n, -(-q // WIDTH) * WIDTH), X.dtype)
-    T[:, :q] = X
-    return np.ascontiguousarray(summed(T)[:, :, :q])
+def _lines(X: np.ndarray, columns: int) -> np.ndarray:
+    """X with rows of whole cache lines."""
+    if X.shape[1] == columns:
+        return X
+    lines = np.zeros((len(X), columns), X.dtype)
+    lines[:, : X.shape[1]] = X
+    return lines
+
+
+def _threes(c: np.ndarray) -> np.ndarray:
+    """(K + 1, F, 3): what the results take of T_{k-2}, T_{k-1} and T_k with term k, every third time and at the end.
+
+    T_0 is there by half, so that T_1 = B T_0 is 2 B times what is there.
+    """
+    weights = np.zeros((c.shape[1], len(c), 3), c.dtype)
+    for k in range(c.shape[1]):
+        taken = min(k - k % 3 + 2, c.shape[1] - 1)
+        weights[taken, :, k - taken + 2] = (1 if k else 2) * c[:, k]
+    return weights
+
+
+def _depth(matrix: Matrix, reach: int, row: int) -> int:
+    """Terms of a passage whose rows, of some bytes and the matrix, have room in cache."""
+    indptr, indices, data = matrix
+    entries = (indices.itemsize + data.itemsize) * data.size / max(1, indptr.size - 1)
+    return int(min(DEEPEST, max(1, CACHE // (max(1, reach) * (row + entries)))))
+
+
+def _passage(matrix: Matrix, threads: int, depth: int, reach: int) -> Passage:
+    """A part for every thread if each is wide enough; terms one by one in many more parts, for balance."""
+    bounds = row_blocks(matrix[0], threads)
+    if threads > 1:
+        depth = min(depth, int(np.diff(bounds).min()) // (2 * reach))
+    if depth > 1 or threads == 1:
+        return Passage(bounds, depth, reach)
+    return Passage(row_blocks(matrix[0], 8 * threads), 1, reach)
 
 
 def row_blocks(indptr: np.ndarray, parts: int) -> np.ndarray:
@@ -56,76 +115,107 @@ def row_blocks(indptr: np.ndarray, parts: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _weights(c, f, k, kind):
-    """What the results take of T_{k-2}, T_{k-1} and T_k in pass k, which comes every third time and at the end."""
-    terms = k % 3 + 1
-    before = c[f, k - 2] if terms == 3 else kind(0)
-    return before, (c[f, k - 1] if terms > 1 else kind(0)), c[f, k]
+def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, is_odd, first, last, asks):
+    """T_k = 2 B T_{k-1} - T_{k-2} in some rows, put in place of T_{k-2}; every third time into the sums as well.
+
+    With the last term the sums go where they belong.
+    """
+    T, S, sums = blocks[1 if is_odd else 0], blocks[0 if is_odd else 1], blocks[2:]
+    n, width, kind, ends = order.size, LINE // T.itemsize, T.dtype.type, k == weights.shape[0] - 1
+    panels, minus, adds = Y.shape[2] // width, kind(-2 if k == 2 else -1), k % 3 == 2 or ends
+    for i in range(_U(first), _U(last)):
+        begin, end, own = _U(indptr[i]), _U(indptr[i + _U(1)]), np.int64(i)
+        if asks:
+            for p in range(begin, end):
+                prefetch(T, np.int64(indices[p + _U(AHEAD)]) * width)
+        old = zero_line(S) if k == 1 else load_line(S, own)
+        new = scaled(minus, old)
+        for p in range(begin, end):
+            new = axpy(data[p], load_line(T, np.int64(indices[p])), new)
+        store_line(S, own, new)
+        if adds:
+            here = load_line(T, own)
+            for f in range(weights.shape[1]):
+                total = axpy(weights[k, f, 2], new, axpy(weights[k, f, 1], here, scaled(weights[k, f, 0], old)))
+                if k > 2:
+                    total = axpy(kind(1), total, load_line(sums, f * n + own))
+                if ends:
+                    store_line(Y, (f * n + order[i]) * panels + panel, total)
+                else:
+                    store_line(sums, f * n + own, total)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _begun(T, S, at, offset):
-    """What T_k has from its own row: -offset T_{k-1} - T_{k-2}."""
-    return axpy(-offset, load(T, at), scaled(T.dtype.type(-1), load(S, at)))
+def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, bounds, depth, reach):
+    """The whole recurrence for a panel of columns, `depth` terms at a time."""
+    n, terms, parts, half = order.size, weights.shape[0] - 1, bounds.size - 1, X.dtype.type(0.5)
+    panels = X.shape[1] * X.itemsize // LINE
+    for part in prange(parts):
+        for i in range(bounds[part], bounds[part + 1]):
+            store_line(blocks, i, scaled(half, load_line(X, order[i] * panels + panel)))
+    for k in range(1, terms + 1, depth):
+        count = min(depth, terms + 1 - k)
+        for part in prange(parts):
+            a, b = bounds[part], bounds[part + 1]
+            for front in range(a, b + count * reach, _STEP):
+                for j in range(count):
+                    low = max(a + (j * reach if a > 0 else 0), front - j * reach)
+                    high = min(b - (j * reach if b < n else 0), front + _STEP - j * reach)
+                    if low < high:
+                        is_odd = (k + j) % 2 == 0
+                        _term(
+                            indptr,
+                            indices,
+                            data,
+                            order,
+                            panel,
+                            blocks,
+                            weights,
+                            Y,
+                            k + j,
+                            is_odd,
+                            low,
+                            high,
+                            depth == 1,
+                        )
+        for part in prange(1, parts if count > 1 else 1):
+            for j in range(1, count):
+                low, high, is_odd = bounds[part] - j * reach, bounds[part] + j * reach, (k + j) % 2 == 0
+                _term(indptr, indices, data, order, panel, blocks, weights, Y, k + j, is_odd, low, high, False)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _finished(T, S, Y, c, k, at, new):
-    """Put T_k in place of T_{k-2}, and when it is time three terms into the results."""
-    if k % 3 == 2 or k == c.shape[1] - 1:
-        for f in range(c.shape[0]):
-            u, v, w = _weights(c, f, k, T.dtype.type)
-            total, there = axpy(u, load(S, at), axpy(v, load(T, at), scaled(w, new))), f * T.size + at
-            store(Y, there, total if k <= 2 else axpy(T.dtype.type(1), load(Y, there), total))
-    store(S, at, new)
-
-
-def _many_steps(indptr, indices, data, T, S, Y, c, scale, shift, bounds):
-    """The whole recurrence for rows of vectors, two at a time."""
-    q, line = T.shape[1], LINE // T.itemsize
-    for k in range(1, c.shape[1]):
-        factor, offset = (scale, shift) if k == 1 else (2 * scale, 2 * shift)
-        for part in prange(bounds.size - 1):
-            for i in range(bounds[part], bounds[part + 1]):
-                begin, end, own = _U(indptr[i]), _U(indptr[i + 1]), i * q
-                for p in range(begin, end):
-                    for e in range(0, q, line):
-                        prefetch(T, np.int64(indices[p + _U(AHEAD)]) * q + e)
-                for a in range(0, q - WIDTH, 2 * WIDTH):
-                    b = a + WIDTH
-                    x, y = _begun(T, S, own + a, offset), _begun(T, S, own + b, offset)
-                    for p in range(begin, end):
-                        w, row = factor * data[p], np.int64(indices[p]) * q
-                        x, y = axpy(w, load(T, row + a), x), axpy(w, load(T, row + b), y)
-                    _finished(T, S, Y, c, k, own + a, x)
-                    _finished(T, S, Y, c, k, own + b, y)
-                if q % (2 * WIDTH):
-                    a = q - WIDTH
-                    x = _begun(T, S, own + a, offset)
-                    for p in range(begin, end):
-                        x = axpy(factor * data[p], load(T, np.int64(indices[p]) * q + a), x)
-                    _finished(T, S, Y, c, k, own + a, x)
-        T, S = S, T
-
-
-def _one_steps(indptr, indices, data, T, S, Y, c, scale, shift, bounds):
+def _one_steps(indptr, indices, data, order, X, _panel, blocks, weights, Y, bounds, _depth, _reach):
     """The same for one column: a row is summed in a register."""
-    last, kind = c.shape[1] - 1, T.dtype.type
-    for k in range(1, last + 1):
-        factor, offset = (scale, shift) if k == 1 else (2 * scale, 2 * shift)
-        adds = k % 3 == 2 or k == last
+    terms, kind = weights.shape[0] - 1, X.dtype.type
+    T, S, sums = blocks[0], blocks[1], blocks[2:]
+    for i in range(order.size):
+        T[i], S[i] = kind(0.5) * X[order[i], 0], kind(0)
+    for k in range(1, terms + 1):
+        before, adds = kind(2 if k == 2 else 1), k % 3 == 2 or k == terms
         for part in prange(bounds.size - 1):
             for i in range(_U(bounds[part]), _U(bounds[part + 1])):
                 total = kind(0)
                 for p in range(_U(indptr[i]), _U(indptr[i + _U(1)])):
                     total += data[p] * T[_U(indices[p])]
-                new = factor * total - offset * T[i] - S[i]
+                new = total - before * S[i]
                 if adds:
-                    for f in range(c.shape[0]):
-                        u, v, w = _weights(c, f, k, kind)
-                        Y[f, i] = u * S[i] + v * T[i] + w * new + (kind(0) if k <= 2 else Y[f, i])
+                    for f in range(weights.shape[1]):
+                        three = weights[k, f, 0] * S[i] + weights[k, f, 1] * T[i] + weights[k, f, 2] * new
+                        sums[f, i] = three if k <= 2 else sums[f, i] + three
                 S[i] = new
         T, S = S, T
+    for f in range(Y.shape[0]):
+        for i in range(order.size):
+            Y[f, order[i], 0] = sums[f, i]
 
 
 _MANY, _ONE = (serial_and_parallel(steps, fastmath=_FUSED) for steps in (_many_steps, _one_steps))
+_many_alone = _MANY[0]
+
+
+def _panels_apart(indptr, indices, data, order, X, room, weights, Y, bounds, depth, reach):
+    """Every panel of columns on a thread of its own."""
+    for panel in prange(room.shape[0]):
+        _many_alone(indptr, indices, data, order, X, panel, room[panel], weights, Y, bounds, depth, reach)
+
+
+_apart = parallel(_panels_apart)

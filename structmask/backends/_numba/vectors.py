@@ -14,44 +14,56 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LINE = 64  # bytes of memory that come at a time
-WIDTH = 8  # numbers of a vector
+WIDTH = 8  # numbers of a vector, unless it is a line
 
 
 class Vector(types.Type):  # type: ignore[misc]  # numba has no types
-    """WIDTH numbers side by side."""
+    """Numbers side by side."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"Vector({dtype})")
+    def __init__(self, dtype: Any, width: int = WIDTH) -> None:
+        self.dtype, self.width = dtype, width
+        super().__init__(f"Vector({dtype}, {width})")
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), WIDTH))
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), kind.width))
 
 
 @intrinsic
 def load(_context: Any, array: Any, position: Any) -> Any:
     """The vector that begins at a position of an array."""
+    return Vector(array.dtype)(array, types.int64), _loaded(1)
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, align = _place(context, builder, signature, arguments)
-        return builder.load(place, align=align)
 
-    return Vector(array.dtype)(array, types.int64), code
+@intrinsic
+def load_line(_context: Any, array: Any, line: Any) -> Any:
+    """A whole line of an array that is taken as lines of LINE bytes."""
+    width = LINE * 8 // array.dtype.bitwidth
+    return Vector(array.dtype, width)(array, types.int64), _loaded(width)
+
+
+@intrinsic
+def zero_line(_context: Any, array: Any) -> Any:
+    """A line of zeros."""
+
+    def code(context: Any, _builder: Any, signature: Any, _arguments: Any) -> Any:
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return Vector(array.dtype, LINE * 8 // array.dtype.bitwidth)(array), code
 
 
 @intrinsic
 def store(_context: Any, array: Any, position: Any, vector: Any) -> Any:
     """Write a vector into an array from a position on."""
+    return types.void(array, types.int64, vector), _stored(1)
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, align = _place(context, builder, signature, arguments)
-        builder.store(arguments[2], place, align=align)
-        return context.get_dummy_value()
 
-    return types.void(array, types.int64, vector), code
+@intrinsic
+def store_line(_context: Any, array: Any, line: Any, vector: Any) -> Any:
+    """Write a whole line of an array that is taken as lines."""
+    return types.void(array, types.int64, vector), _stored(vector.width)
 
 
 @intrinsic
@@ -119,16 +131,33 @@ def prefetch(_context: Any, array: Any, position: Any) -> Any:
     return types.void(array, types.int64), code
 
 
-def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, int]:
-    """Pointer to the vector at a position, and the alignment of its numbers."""
+def _loaded(step: int) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, align = _place(context, builder, signature, arguments, signature.return_type, step)
+        return builder.load(place, align=align)
+
+    return code
+
+
+def _stored(step: int) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, align = _place(context, builder, signature, arguments, signature.args[2], step)
+        builder.store(arguments[2], place, align=align)
+        return context.get_dummy_value()
+
+    return code
+
+
+def _place(context: Any, builder: Any, signature: Any, arguments: Any, vector: Vector, step: int) -> tuple[Any, int]:
+    """Pointer to the vector at a number of steps from the start of an array, and the alignment of its numbers."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
-    kind = context.get_value_type(signature.args[0].dtype)
-    pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.VectorType(kind, WIDTH).as_pointer())
-    return pointer, context.get_abi_sizeof(kind)
+    kind, at = context.get_value_type(vector.dtype), arguments[1]
+    place = builder.gep(array.data, [builder.mul(at, ir.Constant(at.type, step))])
+    return builder.bitcast(place, context.get_value_type(vector).as_pointer()), context.get_abi_sizeof(kind)
 
 
 def _spread(builder: Any, number: Any, vector: Any) -> Any:
     """A vector of one number."""
     nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-    mask = ir.Constant(ir.VectorType(place, WIDTH), [0] * WIDTH)
+    mask = ir.Constant(ir.VectorType(place, vector.count), [0] * vector.count)
     return builder.shuffle_vector(builder.insert_element(nothing, number, place(0)), nothing, mask)
