@@ -57,6 +57,7 @@ SLICES = {
     "scaled": lambda a, x: a * x,
     "axpy": lambda a, x, y: a * x + y,
     "prefetch": lambda *_: None,
+    "zero_line": lambda array: np.zeros(64 // array.itemsize, array.dtype),
 }
 
 if numba.config.DISABLE_JIT:  # else whatever imports this, as doctests import every module, leaves kernels alone
