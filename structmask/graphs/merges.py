@@ -105,6 +105,12 @@ class Merges:
     def position(self) -> Ints:
         return inverse(self.order)
 
+    def multiple(self, factor: float, blocks: Array) -> Array:
+        """A multiple of blocks of columns, as blocks."""
+        from structmask.backends._numba.scratch import lines
+
+        return np.multiply(blocks, factor, out=lines(blocks.shape, blocks.dtype))
+
     def from_lanes(self, blocks: Array, columns: int, dtype: Any) -> Array:
         """Blocks as an array (n, k)."""
         from structmask.backends._numba.lanes import from_lanes

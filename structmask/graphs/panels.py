@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ _DEEPEST = 20
 _GRID_POINTS = 16  # of local interpolation
 _LARGEST_GRID = 64  # points a node
 _MOST_KEPT = 1 << 24  # values of f that are made once and kept; beyond that every product makes them anew
+_PIECE = 15_000  # values that are made at a time: what f needs beside them the allocator has at hand
 _STRIP = 1 << 15
 _TASKS = 64  # ranges of merges that threads share out
 
@@ -162,30 +163,44 @@ class Panels:
     def _kept(self) -> dict[Any, Floats]:
         return {}
 
-    def _values(self, key: Any, make: Callable[[], Floats]) -> Floats:
-        """Values of f at the distances of a chunk, kept if they are not too many."""
-        if key in self._kept:
-            return self._kept[key]
-        values = evaluate(self.function, make())
-        if self.pairs <= _MOST_KEPT:
-            self._kept[key] = values
-        return values
+    def _values(self, distances: Floats) -> Floats:
+        """Values of f in place of distances."""
+        for a in range(0, distances.size, _PIECE):
+            distances[a : a + _PIECE] = evaluate(self.function, distances[a : a + _PIECE])
+        return distances
 
-    def _near_values(self, number: int) -> Floats:
+    def _near_values(self, pairs: Ints, out: Floats) -> Floats:
         from structmask.backends._numba.tree_blocks import near_distances
 
-        near, ranges = self._near
-        first, last, count = ranges[number]
+        each = (pairs[:, 1] - pairs[:, 0]) * (pairs[:, 3] - pairs[:, 2])
+        near_distances(pairs, np.cumsum(each) - each, self.of.dist, out)
+        return self._values(out)
 
-        def make() -> Floats:
-            out = np.empty(count)
-            near_distances(near[first:last], self.of.dist, out)
-            return out
+    def _near_chunks(self) -> Iterator[tuple[Ints, Floats]]:
+        """Pairs of stretches, and f at their distances: kept if they are not too many, else through one buffer."""
+        from structmask.backends._numba.scratch import borrowed
 
-        return self._values(("near", number), make)
+        (near, ranges), kept = self._near, self._kept
+        counts = [count for *_, count in ranges]
+        keeps = sum(counts) <= _MOST_KEPT
+        with borrowed(0 if keeps else max(counts), np.dtype(np.float64)) as buffer:
+            for number, (first, last, count) in enumerate(ranges):
+                pairs = near[first:last]
+                if not keeps:
+                    yield pairs, self._near_values(pairs, buffer[:count])
+                    continue
+                if ("near", number) not in kept:
+                    kept["near", number] = self._near_values(pairs, np.empty(count))
+                yield pairs, kept["near", number]
 
     def _whole_values(self, number: int) -> Floats:
-        return self._values(("whole", number), lambda: self.of.whole_distances(*self.of.whole_chunks[number]))
+        key, chunks = ("whole", number), self.of.whole_chunks
+        if key in self._kept:
+            return self._kept[key]
+        values = self._values(self.of.whole_distances(*chunks[number]))
+        if sum(count for *_, count in chunks) <= _MOST_KEPT:
+            self._kept[key] = values
+        return values
 
     def with_function(self, function: Callable[[Any], Any]) -> Panels:
         """The same pairs of panels for a function that is smooth where this one is, as its derivative: not tested."""
@@ -202,14 +217,13 @@ class Panels:
         from structmask.backends._numba import tree_blocks
 
         x = self.of.to_lanes(X)
-        y = self.at_zero * x
+        y = self.of.multiple(self.at_zero, x)
         self.of.apply_whole(self._whole_values, x, y)
         if len(self.of.merges):
             self._far(x, y)
             run = tree_blocks.apply_near_serial if x.size < SERIAL_SIZE else tree_blocks.apply_near_parallel
-            near, ranges = self._near
-            for number, (first, last, _) in enumerate(ranges):
-                run(near[first:last], self.of.node, self._near_values(number), x, y)
+            for pairs, values in self._near_chunks():
+                run(pairs, self.of.node, values, x, y)
             self._grid[0].apply(x, y)
         return self.of.from_lanes(y, X.shape[1], X.dtype)
 
@@ -228,9 +242,8 @@ class Panels:
         if len(of.merges):
             W = np.zeros(of.node.size)
             self._far_crossings(g, x, W)
-            near, ranges = self._near
-            for number, (first, last, _) in enumerate(ranges):
-                crossings.near_crossings(near[first:last], of.node, self._near_values(number), g, x, W)
+            for pairs, values in self._near_chunks():
+                crossings.near_crossings(pairs, of.node, values, g, x, W)
             self._grid[0].apply_crossings(g, x, W)
             crossings.edge_sums(of.parents, of.node, of.begins, W, out)
         return out[of.position]

@@ -19,7 +19,7 @@ from structmask.graphs.panels import Panels
 from structmask.graphs.slopes import Slope
 from structmask.graphs.tree import Forest
 from structmask.graphs.tree_building import as_forest
-from structmask.graphs.tree_table import TreeTable, by_rows, heads, put, real_view, runs_merges
+from structmask.graphs.tree_table import TreeTable, by_rows, folded, real_view, runs_merges, unfolded
 from structmask.graphs.windows import evaluate
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.generators import Gradients, unbroadcast
@@ -109,12 +109,10 @@ class TreeFunction(DistanceMask):
         if not runs_merges(X):
             return by_rows(self, X)
         X = self.forest.padded(X)
-        batch = X.shape[:-2]
-        Y = np.empty(X.shape, np.result_type(X, np.complex64) if isinstance(self.scale, complex) else X.dtype)
-        for _, place, x in heads((), batch, X):
-            found = self.panels.apply(real_view(x)).view(x.dtype)
-            put(Y, place, self.scale * found)
-        return self.forest.shown(Y)
+        x = folded(X)
+        found = unfolded(self.panels.apply(real_view(x)).view(x.dtype), X.shape)
+        dtype = np.result_type(X, np.complex64) if isinstance(self.scale, complex) else X.dtype
+        return self.forest.shown(np.ascontiguousarray(found if self.scale == 1 else self.scale * found, dtype))
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         xp = arrays.namespace(X)

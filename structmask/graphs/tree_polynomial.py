@@ -13,7 +13,7 @@ from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.graphs.crossings import DistanceMask, length_gradient
 from structmask.graphs.tree import Forest
-from structmask.graphs.tree_table import both, by_rows, heads, put, real_view, runs_merges
+from structmask.graphs.tree_table import both, by_rows, folded, real_view, runs_merges, unfolded
 from structmask.linalg.generators import Gradients
 from structmask.linalg.planning import Work
 
@@ -76,15 +76,12 @@ class TreePolynomial(DistanceMask):
         from structmask.backends._numba.tree_jets import tree_jets
 
         forest, padded = self.forest, self.forest.padded(X)
-        found = [np.empty_like(padded) for _ in range(weights.shape[1])]
         sweep, lengths = forest.sweep("numpy"), forest.lengths[forest.order]
         e = np.exp(-self.rate * lengths)
-        for _, place, x in heads((), padded.shape[:-2], padded):
-            columns = real_view(x)
-            Y = tree_jets(sweep.order, sweep.up, sweep.roots, e, lengths, weights, columns[None])
-            for target, part in zip(found, Y[0], strict=True):
-                put(target, place, part.view(x.dtype))
-        return [forest.shown(Y) for Y in found]
+        x = folded(padded)
+        Y = tree_jets(sweep.order, sweep.up, sweep.roots, e, lengths, weights, real_view(x)[None])
+        parts = [unfolded(part.view(x.dtype), padded.shape) for part in Y[0]]
+        return [forest.shown(np.ascontiguousarray(part)) for part in parts]
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
         """<G, D_q X> for coefficients, -sum_q c_q <G, D_(q+1) X> for the rate, for lengths what crosses their edges."""

@@ -65,7 +65,10 @@ class TreeTable(StructuredMatrix):
         Y = np.empty((*batch, *X.shape[-2:]), np.result_type(self.values, X))
         for head, place, x in heads(own, batch, X):
             parts = [self._plan_of.apply(hankel, x) for hankel in self._hankels(head)]
-            put(Y, place, parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
+            found = unfolded(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1], Y[place].shape)
+            if found.shape == Y.shape:
+                return self.forest.shown(np.ascontiguousarray(found, Y.dtype))
+            Y[place] = found
         return self.forest.shown(Y)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
@@ -184,7 +187,7 @@ class TablePlan:
 
         given, table = real_view(X), hankel.table
         x = self.of.to_lanes(given)
-        y = table[0] * x if self.size else np.zeros_like(x)
+        y = self.of.multiple(float(table[0]) if self.size else 0.0, x)
         padded = np.append(table, 0.0)
         self.of.apply_whole(lambda number: padded[np.minimum(self._whole_index[number], self.size)], x, y)
         short, _, widest, _ = self._split
@@ -246,14 +249,17 @@ def heads(own: tuple[int, ...], batch: tuple[int, ...], X: Array) -> Iterator[tu
     free = (slice(None),) * (len(batch) - len(own))
     for head in np.ndindex(*own):
         place = (*free, *(slice(None) if size == 1 else slice(i, i + 1) for i, size in zip(head, own, strict=True)))
-        part = np.moveaxis(full[place], -2, 0)
-        yield head, place, np.ascontiguousarray(part).reshape(X.shape[-2], -1)
+        yield head, place, folded(full[place])
 
 
-def put(Y: Array, place: Any, found: Array) -> None:
-    """The product of one head, back in its place."""
-    target = Y[place]
-    target[...] = np.moveaxis(found.reshape(target.shape[-2], *target.shape[:-2], target.shape[-1]), 0, -2)
+def folded(X: Array) -> Array:
+    """Matrices (..., n, k) side by side, as one of (n, columns)."""
+    return np.ascontiguousarray(np.moveaxis(X, -2, 0)).reshape(X.shape[-2], math.prod(X.shape[:-2]) * X.shape[-1])
+
+
+def unfolded(Y: Array, shape: tuple[int, ...]) -> Array:
+    """Matrices side by side as an array (..., n, k) again; without a batch that is Y itself."""
+    return np.moveaxis(Y.reshape(shape[-2], *shape[:-2], shape[-1]), 0, -2)
 
 
 def both(a: Array) -> list[Array]:

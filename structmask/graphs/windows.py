@@ -36,7 +36,7 @@ def evaluate(function: Callable[[Any], Any], distances: Any) -> Floats:
             f"shape {found.shape}, dtype {found.dtype}; for complex values add two masks, f.real and 1j * f.imag"
         )
         raise TypeError(msg)
-    return found.astype(np.float64)
+    return found.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

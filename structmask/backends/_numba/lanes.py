@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from structmask.backends._numba.scratch import lines
 from structmask.backends._numba.threads import parallel
 from structmask.backends._numba.vectors import axpy, inner, load, prefetch, scaled, store
 
@@ -71,11 +72,17 @@ def dot(V, i, W, j):
     return inner(row(V, i), row(W, j))
 
 
-@parallel
-def to_lanes(X, order):
+def to_lanes(X: np.ndarray, order: np.ndarray) -> np.ndarray:
     """X (n, k) as blocks (B, n, 8) of columns, rows in another order, zeros behind the last column."""
     n, k = X.shape
-    blocks = np.empty((-(-k // LANES), n, LANES))
+    blocks = lines((-(-k // LANES), n, LANES), np.dtype(np.float64))
+    _fill_lanes(X, order, blocks)
+    return blocks
+
+
+@parallel
+def _fill_lanes(X, order, blocks):
+    n, k = X.shape
     for tile in prange(-(-n // _TILE)):
         for b in range(blocks.shape[0]):
             for i in range(tile * _TILE, min(n, (tile + 1) * _TILE)):
@@ -83,7 +90,6 @@ def to_lanes(X, order):
                 x = X[order[i]]
                 for c in range(LANES):
                     blocks[b, i, c] = x[b * LANES + c] if b * LANES + c < k else 0.0
-    return blocks
 
 
 @parallel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ def borrowed(size: int, dtype: np.dtype) -> Iterator[np.ndarray]:
     finally:
         if buffer.nbytes <= _MOST_KEPT:
             _KEPT.append(buffer)
+
+
+def lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A new array with no values yet, aligned to cache lines; a large one gets large pages where there are any."""
+    return _bytes(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def _bytes(size: int) -> np.ndarray:

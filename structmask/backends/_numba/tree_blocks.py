@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from structmask.backends._numba.lanes import LANES, add_combination, add_multiple, ask_for, copy_row, dot
-from structmask.backends._numba.threads import serial_and_parallel
+from structmask.backends._numba.threads import parallel, serial_and_parallel
 
 _ASKED = 64  # rows of a stretch that are asked for before it is met
 
@@ -32,15 +32,15 @@ def whole_distances(first, last, pointers, parent, length, out):
         at += count * (count - 1) // 2
 
 
-@njit(nogil=True, cache=True)
-def near_distances(pairs, dist, out):
-    """Distances of all pairs of the stretches [a, a_end) and [b, b_end) in each row of `pairs`."""
-    at = 0
-    for q in range(pairs.shape[0]):
-        for i in range(pairs[q, 0], pairs[q, 1]):
-            for j in range(pairs[q, 2], pairs[q, 3]):
-                out[at] = dist[i] + dist[j]
-                at += 1
+@parallel
+def near_distances(pairs, begins, dist, out):
+    """Distances of all pairs of the stretches [a, a_end) and [b, b_end) in each row of `pairs`, from `begins` on."""
+    for q in prange(pairs.shape[0]):
+        a, a_end, b, b_end = pairs[q]
+        for i in range(a, a_end):
+            row = begins[q] + (i - a) * (b_end - b)
+            for j in range(b, b_end):
+                out[row + j - b] = dist[i] + dist[j]
 
 
 def _apply_whole(first, last, pointers, node, values, X, Y):
