@@ -31,7 +31,8 @@ def published(parents: np.ndarray, lengths: np.ndarray, f: Callable[[float], flo
         return "- (not at hand)"
     lists = [[[u, length] for u, length in near] for near in _neighbours(parents, lengths)]
     try:
-        integrator = code.TreeBasedGraphIntegrator(f, True, lists, code.MinimumSpanningTreeConstructor())
+        spanning = code.MinimumSpanningTreeConstructor()
+        integrator = code.TreeBasedGraphIntegrator(f, is_lambda=True, graph_adj_lists=lists, tree_constructor=spanning)
     except RecursionError:
         return "- (RecursionError)"
     return lambda: integrator.integrate(X)
