@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 _LINE = 64  # bytes of a cache line
-_MOST_KEPT = 1 << 25  # bytes
+_MOST_KEPT = 1 << 26  # bytes
 _KEPT: deque[np.ndarray] = deque(maxlen=1)
 
 
