@@ -128,18 +128,24 @@ class RandomWalkKernel(StructuredMatrix):
     # --- gradients --------------------------------------------------------------------------------------------------
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
+        return self._joint_pullback(G, X)[2]
+
+    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
+        """M X, M^H G and the gradients: with U = F^T S X and V = F^H conj(S) G those of F for both, and of S."""
         xp, F, s = arrays.namespace(X), self.series, self._scale(X)[..., None]
         complex_ = any(map(arrays.is_complex, (G, X))) or self.dtype.kind == "c"
         conj = xp.conj if complex_ else lambda a: a
         x, g = s * X, conj(s) * G
-        U, V = self._transposed._product(x), F.mH._product(g)
-        series = added(F.pullback(g, U), F.pullback(conj(x), conj(V)))
-        d_scale = xp.sum(G * conj(F._product(U)) + F.conj()._product(V) * conj(X), axis=-1)
+        U = self._transposed._product(x)
+        Y, V, first = F._joint_pullback(g, U)
+        Z, _, second = F._joint_pullback(conj(x), conj(V))
+        Z, series = conj(Z), added(first, second)
+        d_scale = xp.sum(G * conj(Y) + Z * conj(X), axis=-1)
         squares, d_alpha = self._through_power(arrays.cast_precision(d_scale, "float64"))
         norms = self._through_norms(squares)
         width = arrays.precision(X)
         series = added(series, _cast(norms, width))
-        return {"series": series, "alpha": arrays.cast_precision(d_alpha, width)}
+        return s * Y, conj(s) * Z, {"series": series, "alpha": arrays.cast_precision(d_alpha, width)}
 
     def _through_power(self, d_scale: Array) -> tuple[Array, Array]:
         """Gradients for the squared norms q and for alpha of s = q^(-alpha / 2)."""

@@ -28,7 +28,7 @@ from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Sum
 from structmask.linalg.elementary import Diagonal, Sparse
 from structmask.linalg.generators import Gradients, added, unbroadcast, zero_gradients
-from structmask.linalg.hadamard_gradients import low_rank_pullback, sum_pullback
+from structmask.linalg.hadamard_gradients import low_rank_pullback, stream_pullback, sum_pullback
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.hadamard_sparse import diagonal_mask_gradient, sparse_features_pullback, sparse_mask_gradient
 from structmask.linalg.low_rank import LowRank
@@ -175,6 +175,8 @@ def _all_gradients(
     sweep: Walk | None = getattr(mask, "_scan_pullback", None)
     if sweep and "scan" in applicable(mask, Kind.of(F, G, X)) and _decided(mask, F, G, X, "auto")[0] != "dense":
         return sweep(F, G, P, X)
+    if _streams(mask, F, G, X):
+        return stream_pullback(mask, F, G, P, X, columns)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
@@ -189,6 +191,12 @@ def _all_gradients(
     if _divides(mask, F, G, P, X):
         return _decay_gradient(mask, F, G, d_left, d_right), d_left, d_right, d_operand
     return mask_gradient(mask, F_, G, P, X), d_left, d_right, d_operand
+
+
+def _streams(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> bool:
+    """Whether products with the mask are what the masked product is made of, and need no other precision."""
+    method, rounding = _decided(mask, F, G, X, "auto")
+    return method == "stream" and (rounding.is_local or (not rounding.is_known and arrays.precision(X) == "float64"))
 
 
 def _joint_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> Walk | None:

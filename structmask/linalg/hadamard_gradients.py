@@ -1,16 +1,20 @@
-"""All gradients of (M * F G^T) X at once for masks of simple form: a mask L R^T, and a sum.
+"""All gradients of (M * F G^T) X at once: for a mask L R^T, for a sum, and for any mask by products with it.
 
-With the cotangent P, both give them for the mask's generators, for F, for G and for the first columns of X, if wanted.
+With the cotangent P, all give them for the mask's generators, for F, for G and for the first columns of X, if wanted.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
+from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.composite import Sum
-from structmask.linalg.generators import unbroadcast
+from structmask.linalg.generators import Gradients, added, unbroadcast
+from structmask.linalg.hadamard_methods import Sizes
 from structmask.linalg.hadamard_parts import AllGradients, Pullback
 from structmask.linalg.low_rank import LowRank
 
@@ -38,6 +42,46 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
     ends = zip(("left", "right"), (d_left, d_right), (mask.left, mask.right), strict=True)
     d_mask = {name: unbroadcast(d, tuple(a.shape), complex_=arrays.is_complex(a)) for name, d, a in ends}
     return d_mask, total[0], total[1], total[2] if columns else None
+
+
+def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:
+    """Two products a feature, the product itself being one: M (G_r x) gives F_r, M^H (F_r p) gives G_r and X.
+
+    What the mask's own gradient shares with them it makes once, if it has a `_joint_pullback`.
+    """
+    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
+    conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
+    F_, G_, X_ = conj(F), conj(G), conj(X)
+    step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
+    lefts: list[Array] = []
+    rights: list[Array] = []
+    d_mask: Gradients | None = None
+    d_operand: Any = 0.0
+    for a, b in arrays.blocks(sizes.r, step):
+        x, p = _lifted(G[..., a:b], X), _lifted(F_[..., a:b], P)
+        Y, Z, own = _joint(mask, p, x)
+        Y, Z = (xp.reshape(z, (*z.shape[:-1], b - a, sizes.k)) for z in (Y, Z))
+        lefts.append(xp.sum(P[..., :, None, :] * conj(Y), axis=-1))
+        rights.append(xp.sum(X_[..., :, None, :] * Z, axis=-1))
+        if columns:
+            d_operand = d_operand + xp.sum(G_[..., a:b, None] * Z[..., :columns], axis=-2)
+        d_mask = own if d_mask is None else added(d_mask, own)
+    return d_mask or {}, xp.concat(lefts, axis=-1), xp.concat(rights, axis=-1), d_operand if columns else None
+
+
+def _lifted(F: Array, X: Array) -> Array:
+    """Columns F_r x for all features r and columns x."""
+    xp = arrays.namespace(X)
+    product = F[..., :, :, None] * X[..., :, None, :]
+    return xp.reshape(product, (*product.shape[:-2], product.shape[-2] * product.shape[-1]))
+
+
+def _joint(mask: StructuredMatrix, P: Array, X: Array) -> tuple[Array, Array, Gradients]:
+    """M X, M^H P, and the mask's gradients for both."""
+    if joint := getattr(mask, "_joint_pullback", None):
+        found: tuple[Array, Array, Gradients] = joint(P, X)
+        return found
+    return mask._matmat(X), mask.mH._matmat(P), mask._pullback(P, X) if any(True for _ in mask._leaves()) else {}
 
 
 def sum_pullback(mask: Sum, F: Array, G: Array, P: Array, X: Array, pullback: Pullback) -> AllGradients:

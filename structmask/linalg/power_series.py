@@ -86,23 +86,33 @@ class PowerSeries(StructuredMatrix):
         return PowerSeries(self.matrix.transpose(), self.coefficients)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """With X_l = A^l X and Z_l = conj(c_l) G + A^H Z_{l+1} the gradients are <G, X_l> for c_l and Z_{l+1} X_l^H."""
+        return self._joint_pullback(G, X)[2]
+
+    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
+        """The product with X, that of the adjoint with G, and the gradients.
+
+        With X_l = A^l X and Z_l = conj(c_l) G + A^H Z_{l+1} they are sum_l c_l X_l, Z_0, <G, X_l> for c_l, and
+        Z_{l+1} X_l^H for A.
+        """
         xp, adjoint = arrays.namespace(X), self.matrix.mH
         c = xp.conj(self.coefficients) if arrays.is_complex(self.coefficients) else self.coefficients
         powers = [X]
         for _ in range(1, self.length):
             powers.append(self.matrix._matmat(powers[-1]))
         d_coefficients = xp.stack([_inner(G, power) for power in powers], axis=-1)
-        weights, Z = c[..., None, None], xp.zeros_like(G)
+        given, weights = self.coefficients[..., None, None], c[..., None, None]
+        Y, Z = given[..., -1, :, :] * powers[-1], weights[..., -1, :, :] * G
         pairs: list[tuple[Array, Array]] = []
-        for step in range(self.length - 1, 0, -1):
-            Z = weights[..., step, :, :] * G + (adjoint._matmat(Z) if pairs else 0 * Z)
-            pairs.append((Z, powers[step - 1]))
+        for step in range(self.length - 2, -1, -1):
+            pairs.append((Z, powers[step]))
+            Y = Y + given[..., step, :, :] * powers[step]
+            Z = weights[..., step, :, :] * G + adjoint._matmat(Z)
         complex_ = arrays.is_complex(self.coefficients)
-        return {
+        gradients = {
             "matrix": self._matrix_pullback(pairs or [(0 * G, X)]),
             "coefficients": unbroadcast(d_coefficients, tuple(self.coefficients.shape), complex_=complex_),
         }
+        return Y, Z, gradients
 
     def _matrix_pullback(self, pairs: list[tuple[Array, Array]]) -> Gradients:
         """The pullbacks of the matrix added up: one of all columns side by side."""
