@@ -11,10 +11,10 @@ import numpy as np
 from numba import get_num_threads, njit, prange, types
 from numba.extending import overload
 
-from structmask.backends._numba.lanes import LANES, add_multiple, row, set_row
+from structmask.backends._numba.lanes import AHEAD, LANES, add_multiple, row, set_row
 from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.vectors import axpy, scaled
+from structmask.backends._numba.vectors import axpy, prefetch, scaled
 
 SERIAL_SIZE = 400_000  # numbers one thread does in less than the time it takes to wake others
 _TILE = 64  # rows
@@ -31,7 +31,11 @@ def _gather(order, X, h, b, begin, end, S, t):
             for c in range(LANES):
                 S[t, i, c] = X[h, order[i], b + c] if b + c < X.shape[2] else 0
         return
+    n, k = order.size, X.shape[2]
     for i in range(begin, end):
+        ahead = order[min(i + AHEAD, n - 1)]
+        if ahead != order[i] + AHEAD:  # else the processor knows
+            prefetch(X, (h * n + ahead) * k + b)
         x, s = X[h, np.uint64(order[i])], S[t, i]
         x0, x1, x2, x3, x4, x5, x6, x7 = x[b], x[b + 1], x[b + 2], x[b + 3], x[b + 4], x[b + 5], x[b + 6], x[b + 7]
         s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7] = x0, x1, x2, x3, x4, x5, x6, x7
@@ -45,7 +49,11 @@ def _scatter(position, S, t, begin, end, Y, h, b):
             for c in range(Y.shape[2] - b):
                 Y[h, row, b + c] = S[t, position[row], c]
         return
+    n = position.size
     for row in range(begin, end):
+        ahead = position[min(row + AHEAD, n - 1)]
+        if ahead != position[row] + AHEAD:
+            prefetch(S, (t * n + ahead) * LANES)
         s, y = S[t, np.uint64(position[row])], Y[h, row]
         s0, s1, s2, s3, s4, s5, s6, s7 = s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
         y[b], y[b + 1], y[b + 2], y[b + 3] = s0, s1, s2, s3
