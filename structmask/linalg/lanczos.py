@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import LinAlgError, eigh_tridiagonal
 
 from structmask.backends.arrays import Array, blocks, cast, dtype_name
 from structmask.linalg.base import StructuredMatrix
@@ -105,13 +105,21 @@ def _coefficients(function: Monotone, alpha: Array, beta: Array, tol: float) -> 
     """f(T) e_1 (m, q) if the certificate is below tol for every column."""
     y = np.empty_like(alpha)
     for column in range(alpha.shape[1]):
-        theta, S = eigh_tridiagonal(alpha[:, column], beta[:-1, column])
+        theta, S = _eigenpairs(alpha[:, column], beta[:-1, column])
         theta = np.maximum(theta, 0.0)  # what is below zero is rounding
         error = beta[-1, column] * abs(S[-1] @ (function.decline(theta) * S[0]))
         if not error <= tol:
             return None
         y[:, column] = S @ (function.f(theta) * S[0])
     return y
+
+
+def _eigenpairs(alpha: Array, beta: Array) -> tuple[Array, Array]:
+    """Eigenvalues and vectors of T, by QR steps where the faster representations of LAPACK's stemr do not converge."""
+    try:
+        return eigh_tridiagonal(alpha, beta)
+    except LinAlgError:
+        return eigh_tridiagonal(alpha, beta, lapack_driver="stev")
 
 
 def _real_name(X: Array) -> str:

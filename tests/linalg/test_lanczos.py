@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from structmask import Dense, Diagonal
+from structmask.linalg import lanczos
 from structmask.linalg.lanczos import Monotone, lanczos_function, lanczos_steps, lanczos_work
 from tests.cases import real
 
@@ -55,6 +57,20 @@ def test_invariant_subspaces_end_it():
     np.testing.assert_allclose(
         lanczos_function(Diagonal(values), exponential(1.0), X, 1e-12, 20), np.exp(-values)[:, None] * X, atol=1e-12
     )
+
+
+def test_another_driver_takes_over_where_the_first_does_not_converge(monkeypatch, close):
+    """LAPACK's stemr gives up on some tridiagonal matrices."""
+
+    def unsteady(*given, lapack_driver="stemr"):
+        if lapack_driver == "stemr":
+            raise np.linalg.LinAlgError
+        return scipy.linalg.eigh_tridiagonal(*given, lapack_driver=lapack_driver)
+
+    monkeypatch.setattr(lanczos, "eigh_tridiagonal", unsteady)
+    values, x = SPECTRA["uniform"], real(200, 2)
+    Y = lanczos_function(Diagonal(values), exponential(3.0), x, 1e-10, 400)
+    close(Y, np.exp(-3 * values)[:, None] * x, tolerance=1e-9)
 
 
 def test_too_few_steps_are_told():
