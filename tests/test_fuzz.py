@@ -46,6 +46,18 @@ def test_impossible_sizes_fail_early_and_name_their_memory(call):
     assert time.monotonic() - start < 60  # and not after the work
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n: sm.random_walk_kernel(np.ones((3, 3)), 3, walks=n),
+        lambda n: sm.graph_random_features(np.ones((3, 3)) / 9, np.ones(2), walks=n, stop=0.5),
+    ],
+)
+def test_more_walks_than_memory_holds_are_refused(call):
+    with pytest.raises(MemoryError, match=r"walks=1000000000000000 .* 33,527,613 GiB"):
+        call(10**15)
+
+
 def test_a_hypercube_beyond_any_memory_is_refused():
     with pytest.raises(ValueError, match="d <= 40"):
         sm.Hypercube(np.ones(60))

@@ -14,6 +14,8 @@ from structmask.backends import arrays, kernels, walk_kernels
 from structmask.backends.arrays import Array
 from structmask.graphs.adjacency import as_adjacency
 
+_WALK_BYTES = 36  # of a walk while its step is drawn: random words, and the node
+
 
 def walkable(graph: Any) -> Any:
     """Adjacency matrix with positive weights only: zeros are no edges, negative ones an error."""
@@ -55,6 +57,12 @@ def walk_plan(
     length: int, walks: int, stop: float, rng: np.random.Generator, *, repelling: bool, draw: int = 0
 ) -> walk_kernels.Plan:
     """How to draw walks, with a key from a generator; `stop` on a grid of 2^-32."""
+    if walks >= walk_kernels.WORD:
+        msg = (
+            f"walks={walks} from a node are drawn together and would need {_WALK_BYTES * walks / 2**30:,.0f} GiB; "
+            "pass less than 2^32"
+        )
+        raise MemoryError(msg)
     threshold = min(round(stop * walk_kernels.WORD), walk_kernels.WORD - 1)
     key = int(rng.integers(0, 1 << 64, dtype=np.uint64))
     return walk_kernels.Plan(length, walks, threshold, key, draw, bool(repelling))
