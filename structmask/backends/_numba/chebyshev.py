@@ -27,6 +27,7 @@ SERIAL_WORK = 1_000_000  # multiplications of a passage below which one thread i
 AHEAD = 24  # entries of the matrix by which rows of the operand are asked for before they are needed
 CACHE = 1 << 20  # bytes that the rows of a passage may have
 DEEPEST = 12  # terms of a passage
+_ROOM = 1 << 24  # bytes that panels on threads of their own may fill
 _STEP = 256  # rows
 _FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
 _U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
@@ -55,14 +56,15 @@ def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, 
     passage = _passage(matrix, 1 if is_serial else get_num_threads(), depth, max(1, reach))
     lines, weights = _lines(X, panels * width), _threes(c)
     Y = np.empty((len(c), *lines.shape), X.dtype)
-    shape = (panels if is_apart else 1, blocks, n * width)
+    together = min(panels, max(get_num_threads(), _ROOM // max(1, blocks * n * LINE))) if is_apart else 1
+    shape = together, blocks, n * width
     with borrowed(math.prod(shape), X.dtype) as scratch:
         room = scratch.reshape(shape)
-        if is_apart:
-            _apart(*matrix, order, lines, room, weights, Y, *passage)
-        else:
-            run = (_ONE if is_one else _MANY)[0 if is_serial else 1]
-            for panel in range(panels):
+        run = (_ONE if is_one else _MANY)[0 if is_serial else 1]
+        for panel in range(0, panels, together):
+            if is_apart:
+                _apart(*matrix, order, lines, panel, room[: panels - panel], weights, Y, *passage)
+            else:
                 run(*matrix, order, lines, panel, room[0], weights, Y, *passage)
     return Y if lines is X else np.ascontiguousarray(Y[:, :, :q])
 
@@ -212,10 +214,10 @@ _MANY, _ONE = (serial_and_parallel(steps, fastmath=_FUSED) for steps in (_many_s
 _many_alone = _MANY[0]
 
 
-def _panels_apart(indptr, indices, data, order, X, room, weights, Y, bounds, depth, reach):
-    """Every panel of columns on a thread of its own."""
-    for panel in prange(room.shape[0]):
-        _many_alone(indptr, indices, data, order, X, panel, room[panel], weights, Y, bounds, depth, reach)
+def _panels_apart(indptr, indices, data, order, X, first, room, weights, Y, bounds, depth, reach):
+    """As many panels of columns as there is room for, every one on a thread of its own."""
+    for p in prange(room.shape[0]):
+        _many_alone(indptr, indices, data, order, X, first + p, room[p], weights, Y, bounds, depth, reach)
 
 
 _apart = parallel(_panels_apart)
