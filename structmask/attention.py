@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, devices
 from structmask.backends.arrays import Array
 from structmask.features import apply_features, elu_features
 from structmask.linalg.base import StructuredMatrix
@@ -270,7 +270,7 @@ def _as_padding(padding: Any, k: Array) -> Array | None:
     if padding is None:
         return None
     if arrays.home(padding) == "numpy":
-        padding = np.asarray(padding)
+        padding = devices.imported(padding, "key_padding_mask")
     padding = arrays.settle(padding, "key_padding_mask")
     arrays.common_home((k, padding), "k, key_padding_mask")
     return padding

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from structmask.backends.config import BackendError, get_backend
+from structmask.backends.devices import check_current, check_one, current_gpu, gpu_of, imported
 
 Array: TypeAlias = Any  # an array of any array-API library
 Namespace: TypeAlias = Any  # the module that makes such arrays
@@ -26,7 +27,7 @@ _COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
 def home(x: object) -> str:
-    """Name of the library an array lives in; host data of other kinds (lists, scalars, scipy.sparse) is "numpy"."""
+    """Name of the library an array lives in; "numpy" for data of other kinds (lists, scalars, scipy.sparse, DLPack)."""
     kind: Any = type(x)
     return _home_of(kind)
 
@@ -36,7 +37,7 @@ def _home_of(kind: Any) -> str:
     root: str = kind.__module__.partition(".")[0]
     if root in ("cupy", "cupyx"):
         return "cupy"
-    if root in ("numpy", "scipy", "builtins") or not hasattr(kind, "__array_namespace__"):
+    if root in ("numpy", "scipy", "builtins", "jax", "jaxlib") or not hasattr(kind, "__array_namespace__"):
         return "torch" if root == "torch" else "numpy"
     return root
 
@@ -109,9 +110,9 @@ def cast_precision(x: Array, precision: str) -> Array:
 
 
 def move(x: Array, target: str) -> Array:
-    """An array (or sparse matrix) in another home: the only place where anything is transferred."""
+    """An array (or sparse matrix) in another home, on its current device: the only place where anything is moved."""
     source = home(x)
-    if source == target:
+    if source == target and (target != "cupy" or gpu_of(x) == current_gpu()):
         return x
     if target == "cupy":
         return _to_cupy(x)
@@ -135,7 +136,7 @@ def placed(owner: Any, name: str, target: str) -> Any:
 
 def device_of(target: str) -> int:
     """Number of the current device of a home, 0 on the host."""
-    return int(namespace_called("cupy").cuda.runtime.getDevice()) if target == "cupy" else 0
+    return current_gpu() if target == "cupy" else 0
 
 
 def csr(data: Array, indices: Array, indptr: Array, shape: tuple[int, int]) -> Array:
@@ -154,6 +155,9 @@ def _to_cupy(x: Array) -> Array:
         import cupyx.scipy.sparse
 
         return cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(x))
+    if is_sparse(x):
+        data, indices, indptr = map(cupy.asarray, (x.data, x.indices, x.indptr))
+        return csr(data, indices, indptr, x.shape)
     return cupy.asarray(x)
 
 
@@ -178,7 +182,8 @@ def to_numpy(x: Array, /) -> Array:
         return x.detach().cpu().numpy()
     if isinstance(x, np.ndarray) or scipy.sparse.issparse(x):
         return x
-    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+    found = imported(x, "the array")
+    return found.get() if home(found) == "cupy" else found
 
 
 def as_array(x: Any, what: str) -> Array:
@@ -187,13 +192,14 @@ def as_array(x: Any, what: str) -> Array:
     Raises TypeError for tensors, sparse matrices and other dtypes; `what` names the argument in the message.
     """
     if home(x) == "torch":
-        msg = f"{what} is a torch tensor; use structmask.adapters.torch, which keeps gradients, or pass x.numpy()"
+        own = "cupy.from_dlpack(x.detach())" if getattr(x, "is_cuda", False) else "x.numpy()"
+        msg = f"{what} is a torch tensor; use structmask.adapters.torch, which keeps gradients, or pass {own}"
         raise TypeError(msg)
     if is_sparse(x):
         msg = f"{what} is a sparse matrix; wrap it as structmask.Sparse(x), or pass x.toarray()"
         raise TypeError(msg)
     if home(x) == "numpy":
-        x = np.asarray(x)
+        x = imported(x, what)
     return as_inexact(x, what)
 
 
@@ -218,7 +224,10 @@ def as_inexact(x: Array, what: str) -> Array:
 
 def settle(x: Array, what: str) -> Array:
     """An array where the backend in force wants it: host arrays move to an explicit "cupy", the reverse raises."""
-    return move(x, settled_home(home(x), what))
+    target = settled_home(home(x), what)
+    if home(x) == "cupy":
+        check_current([gpu_of(x)], what)
+    return move(x, target)
 
 
 def settled_home(own: str, what: str) -> str:
@@ -237,6 +246,7 @@ def settled_home(own: str, what: str) -> str:
 
 def common_home(arrays: Iterable[Array], what: str) -> str | None:
     """The one home of several arrays, None if there are none; raises BackendError if they are mixed."""
+    arrays = list(arrays)
     homes = sorted({home(x) for x in arrays})
     if len(homes) > 1:
         msg = (
@@ -244,6 +254,8 @@ def common_home(arrays: Iterable[Array], what: str) -> str | None:
             "matrix.to('cupy'), or structmask.to_numpy(x)"
         )
         raise BackendError(msg)
+    if homes == ["cupy"]:
+        check_one({gpu_of(x) for x in arrays}, what)
     return homes[0] if homes else None
 
 

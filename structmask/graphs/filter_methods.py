@@ -89,11 +89,12 @@ class Expansion(Method):
     def _slopes(self, response: Response, name: str, d_c: Array) -> Array:
         """conj(dc_k / dtheta) (..., K + 1) for one parameter, in the home of the coefficients' gradient; remembered."""
         kept, home = self.__dict__.setdefault("_kept_slopes", {}), arrays.home(d_c)
-        if (name, home) not in kept:
+        key = name, home, arrays.device_of(home)
+        if key not in kept:
             slope, count = response.derivatives(name), d_c.shape[-1]
             series = chebyshev_coefficients(lambda x: slope(self.eigenvalue(x)), self.polynomial.interval, 2 * count)
-            kept[name, home] = arrays.move(np.conj(series[..., :count]), home)
-        return kept[name, home]
+            kept[key] = arrays.move(np.conj(series[..., :count]), home)
+        return kept[key]
 
 
 @dataclass(frozen=True)

@@ -135,11 +135,11 @@ class Forest:
 
     def sweep(self, home: str) -> Sweep:
         """What sweeps need, in a home."""
-        copies = self.__dict__.setdefault("_sweeps", {})
-        if home not in copies:
+        copies, key = self.__dict__.setdefault("_sweeps", {}), (home, arrays.device_of(home))
+        if key not in copies:
             paths = Paths(self.up, self.first, self.roots)
-            copies[home] = Sweep(self.order, self.position, self.up, self.first, paths).to(home)
-        found: Sweep = copies[home]
+            copies[key] = Sweep(self.order, self.position, self.up, self.first, paths).to(home)
+        found: Sweep = copies[key]
         return found
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, devices
 from structmask.backends.arrays import Array
 from structmask.backends.config import BackendError, get_backend
 
@@ -102,7 +102,7 @@ class Generated:
         return self._map(lambda x: arrays.cast(x, target.name) if hasattr(x, "dtype") else x)
 
     def to(self, backend: str, /) -> Self:
-        """The matrix with generators moved: "cupy" for the GPU, "numpy" or "numba" for the host."""
+        """The matrix with generators moved: "cupy" for the current GPU, "numpy" or "numba" for the host."""
         if backend not in ("cupy", "numpy", "numba"):
             msg = f"unknown place {backend!r}; choose 'numpy' (or 'numba') for the host, 'cupy' for the GPU"
             raise ValueError(msg)
@@ -112,6 +112,8 @@ class Generated:
     def _placed(self, X: Array) -> Self:
         """The matrix with generators in the precision and home of an operand; remembered, plans included."""
         width, target = arrays.precision(X), arrays.home(X)
+        if target == "cupy":
+            devices.check_current(self._gpus, repr(self))
         if not self._places or self._places == {(width, target)}:
             return self
         self._check_home(target)
@@ -135,6 +137,8 @@ class Generated:
 
     def _settled(self) -> Self:
         """The matrix where the backend in force wants it."""
+        if self._home == "cupy":
+            devices.check_current(self._gpus, repr(self))
         if get_backend() != "cupy" or self._home != "numpy":
             return self
         memory, key = self.__dict__.setdefault("_copies", {}), ("as it is", "cupy", arrays.device_of("cupy"))
@@ -155,6 +159,12 @@ class Generated:
     @cached_property
     def _places(self) -> frozenset[tuple[str, str]]:
         return frozenset((arrays.precision(x), arrays.home(x)) for x in self._leaves() if hasattr(x, "dtype"))
+
+    @cached_property
+    def _gpus(self) -> frozenset[int]:
+        """Which GPUs generators are on."""
+        leaves = (x for x in self._leaves() if hasattr(x, "dtype"))
+        return frozenset(devices.gpu_of(x) for x in leaves if arrays.home(x) == "cupy")
 
     @property
     def _home(self) -> str:

@@ -69,7 +69,8 @@ def _ones(like: Array, n: int) -> Array:
 
 def _formed(mask: StructuredMatrix, like: Array) -> Array:
     """All entries of a small mask in the precision of an operand, remembered."""
-    memory, key = mask.__dict__.setdefault("_formed", {}), (arrays.home(like), arrays.precision(like))
+    home, memory = arrays.home(like), mask.__dict__.setdefault("_formed", {})
+    key = home, arrays.device_of(home), arrays.precision(like)
     if key not in memory:
         index = arrays.namespace(like).arange(max(mask.shape[-2:]))
         memory[key] = mask._block(index[: mask.shape[-2]], index[: mask.shape[-1]], like)

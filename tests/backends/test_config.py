@@ -12,7 +12,7 @@ import pytest
 
 import structmask
 from structmask import BackendError, Causal, Toeplitz, get_backend, set_backend, to_numpy, use_backend
-from structmask.backends import arrays, config
+from structmask.backends import arrays, config, devices
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +222,7 @@ class DeviceArray:
 
     __array_ufunc__ = None
     dtype = np.dtype("float64")
+    device = types.SimpleNamespace(id=0)
 
     def __init__(self, *shape):
         self.shape, self.ndim = shape, len(shape)
@@ -245,12 +246,21 @@ def test_device_operand_under_a_host_backend(backend):
                 use(DeviceArray(3, 2))
 
 
+@pytest.fixture
+def one_gpu(monkeypatch):
+    """The current GPU is that of a DeviceArray."""
+    for module in (devices, arrays):
+        monkeypatch.setattr(module, "current_gpu", lambda: 0)
+
+
+@pytest.mark.usefixtures("one_gpu")
 @pytest.mark.parametrize("backend", ["auto", "numba", "numpy"])
 def test_device_operand_with_a_host_matrix(backend):
     with use_backend(backend), pytest.raises(BackendError, match=r"to_numpy|to\('cupy'\)"):
         Toeplitz(np.ones(5)) @ DeviceArray(3, 2)
 
 
+@pytest.mark.usefixtures("one_gpu")
 def test_device_values_in_host_attention():
     x = np.ones((3, 2))
     with pytest.raises(BackendError, match="different places"):

@@ -2,8 +2,9 @@
 
 Its names and the arguments of its functions are those of a real CuPy (`cupy_api.json`). Host arrays never mix with
 device arrays; they cross over through `asarray` and `get` alone. Crossings and hidden synchronisations (the truth or
-value of an array, shapes that depend on data) are counted, and raise inside `forbid`. Raw kernels are the CUDA sources,
-run by `emulator`. `installed()` puts all this where `import cupy` finds it.
+value of an array, shapes that depend on data) are counted, and raise inside `forbid`. There are two devices, and what
+is computed with has to be on the current one. Raw kernels are the CUDA sources, run by `emulator`. `installed()` puts
+all this where `import cupy` finds it.
 """
 
 import contextlib
@@ -21,8 +22,11 @@ from tests.gpu.record_api import MARKS, RECORD
 API = json.loads(RECORD.read_text())
 KINDS = ("to_device", "to_host", "synchronisation")
 
+DEVICES = 2
+
 events = dict.fromkeys(KINDS, 0)
 _forbidden = set()
+_current = [0]  # devices entered, the last one is current
 
 
 class TransferError(RuntimeError):
@@ -53,14 +57,16 @@ def forbid(*kinds):
 
 
 class ndarray:
-    """An array of the pretended device; `held` is where its numbers are, for the emulator and this module only."""
+    """An array of a pretended device; `held` is where its numbers are, for the emulator and this module only."""
 
-    __slots__ = ("held",)
+    __slots__ = ("held", "number")
     __module__ = "cupy"
     __hash__ = None
 
-    def __init__(self, held):
-        self.held = held
+    def __init__(self, held, number=None):
+        self.held, self.number = held, _current[-1] if number is None else number
+
+    device = property(lambda self: Device(self.number))
 
     def get(self):
         note("to_host", ".get()")
@@ -94,10 +100,10 @@ class ndarray:
         return getattr(MODULES["cupy"], ufunc.__name__)(*given)
 
     def __getitem__(self, index):
-        return wrapped(self.held[indices(index)])
+        return wrapped(unwrapped(self)[indices(index)])
 
     def __setitem__(self, index, value):
-        self.held[indices(index)] = unwrapped(value)
+        unwrapped(self)[indices(index)] = unwrapped(value)
 
     def __len__(self):
         return len(self.held)
@@ -112,7 +118,7 @@ class ndarray:
 def _value(name):
     def method(self):
         note("synchronisation", name)
-        return getattr(self.held, name)()
+        return getattr(unwrapped(self), name)()
 
     return method
 
@@ -128,7 +134,7 @@ def _operator(name):
             raise TypeError(msg)
         if any(not isinstance(other, (ndarray, int, float, complex, np.generic)) for other in others):
             return NotImplemented
-        result = getattr(self.held, name)(*map(unwrapped, others))
+        result = getattr(unwrapped(self), name)(*map(unwrapped, others))
         return self if name[2:].startswith("i") and name[3:] in _IN_PLACE else wrapped(result)
 
     return method
@@ -139,7 +145,7 @@ def _method(name):
         if name == "nonzero" or (name == "repeat" and isinstance(arguments[0], ndarray)):
             note("synchronisation", name)
         options = {key: unwrapped(value) for key, value in options.items()}
-        return wrapped(getattr(self.held, name)(*map(unwrapped, arguments), **options))
+        return wrapped(getattr(unwrapped(self), name)(*map(unwrapped, arguments), **options))
 
     return method
 
@@ -169,6 +175,9 @@ def wrapped(x):
 def unwrapped(x):
     """Device arrays as what holds them; a host array in their place is an error."""
     if isinstance(x, ndarray):
+        if x.number != _current[-1]:
+            msg = f"Array device must be same as the current device: {x.number} is not {_current[-1]}"
+            raise ValueError(msg)
         return x.held
     if isinstance(x, np.ndarray):
         msg = "Unsupported type numpy.ndarray: a host array was passed to a device function"
@@ -185,7 +194,7 @@ def indices(index):
         return index
     if isinstance(index, ndarray) and index.dtype == bool:
         note("synchronisation", "an index by a mask")
-    return index.held if isinstance(index, ndarray) else index
+    return unwrapped(index) if isinstance(index, ndarray) else index
 
 
 # --- modules ----------------------------------------------------------------------------------------------------------
@@ -268,10 +277,37 @@ def as_signature(arguments):
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
     if isinstance(a, ndarray):
+        if a.number != _current[-1]:
+            note("to_device", "asarray of an array on another device")
+            a = ndarray(a.held.copy())
         return a if dtype is None or a.dtype == dtype else a.astype(dtype)
     if not isinstance(a, (int, float, complex, np.generic)):
         note("to_device", "asarray")
     return ndarray(np.array(unwrapped(a) if isinstance(a, (list, tuple)) else a, dtype=dtype, order=order or "K"))
+
+
+def from_dlpack(x):
+    """The memory of what another library holds, on the device where it says that it is."""
+    kind, number = x.__dlpack_device__()
+    held = np.from_dlpack(types.SimpleNamespace(__dlpack__=x.__dlpack__, __dlpack_device__=lambda: (1, 0)))
+    return ndarray(held, number if kind == CUDA else None)
+
+
+CUDA = 2  # device type of DLPack
+
+
+class Device:
+    """A device, and a context in which it is current."""
+
+    def __init__(self, number=None):
+        self.id = _current[-1] if number is None else number
+
+    def __enter__(self):
+        _current.append(self.id)
+        return self
+
+    def __exit__(self, *_):
+        _current.pop()
 
 
 # --- sparse matrices --------------------------------------------------------------------------------------------------
@@ -296,12 +332,14 @@ class csr_matrix:
         else:
             parts = given.held.astype(dtype or given.dtype)
         self.held, self.known_canonical = parts, False
+        self.number = given[0].number if isinstance(given, tuple) else _current[-1]
         if parts.indices.dtype != np.int32:
             parts.indices, parts.indptr = parts.indices.astype(np.int32), parts.indptr.astype(np.int32)
 
-    data = property(lambda self: ndarray(self.held.data))
-    indices = property(lambda self: ndarray(self.held.indices))
-    indptr = property(lambda self: ndarray(self.held.indptr))
+    data = property(lambda self: ndarray(self.held.data, self.number))
+    indices = property(lambda self: ndarray(self.held.indices, self.number))
+    indptr = property(lambda self: ndarray(self.held.indptr, self.number))
+    device = property(lambda self: Device(self.number))
     shape = property(lambda self: self.held.shape)
     ndim = property(lambda self: 2)
     dtype = property(lambda self: self.held.dtype)
@@ -358,7 +396,7 @@ class csr_matrix:
         if isinstance(other, csr_matrix):
             note("synchronisation", "the pattern of a sparse product")
             return type(self)(_Held(self.held @ other.held))
-        return ndarray(self.held @ other.held) if isinstance(other, ndarray) else NotImplemented
+        return ndarray(self.held @ unwrapped(other)) if isinstance(other, ndarray) else NotImplemented
 
     def __abs__(self):
         return type(self)(_Held(abs(self.held)))
@@ -389,16 +427,17 @@ def _modules():
     cupy.__version__ = API["version"]
     cupy.ndarray, cupy.RawModule = ndarray, emulator.RawModule
     cupy.array = cupy.asarray = asarray
+    cupy.from_dlpack = from_dlpack
     cupy.fft, cupy.linalg = Module("cupy.fft", np.fft), Module("cupy.linalg", np.linalg)
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
-            getDeviceCount=lambda: 1,
-            getDevice=lambda: 0,
+            getDeviceCount=lambda: DEVICES,
+            getDevice=lambda: _current[-1],
             getDeviceProperties=lambda _: {"name": b"stand-in", "totalGlobalMem": 3 << 30, "major": 9, "minor": 0},
             driverGetVersion=lambda: 13010,
             runtimeGetVersion=lambda: 12090,
         ),
-        Device=contextlib.nullcontext,
+        Device=Device,
         ExternalStream=lambda stream, device: contextlib.nullcontext((stream, device)),
     )
     sparse = types.ModuleType("cupyx.scipy.sparse")

@@ -75,15 +75,32 @@ def test_host_matrices_move_once_under_the_setting(rng):
         twice(M.diagonal)
 
 
-@pytest.mark.parametrize("make", [lambda n: Toeplitz(np.ones(2 * n - 1)), path_decay], ids=["toeplitz", "tree"])
-def test_every_device_has_its_own_copies(rng, make, monkeypatch):
-    M, X = make(6), on_device(rng, 6, 2)
+def test_every_device_has_its_own_copies(case, rng):
+    M, (m, n) = LIBRARIES["numba"].build(case), case.dense.shape[-2:]
+    X, G = rng.standard_normal((n, 2)), rng.standard_normal((*case.dense.shape[:-2], m, 2))
+    is_mask = m == n and not np.iscomplexobj(case.dense)
+
+    def results():
+        x, g = LIBRARY.array(X), LIBRARY.array(G)
+        yield from (M @ x, M.diagonal() if m == n else M.to_dense())
+        if case.differentiable:
+            yield from _leaves(M.pullback(g, x))
+        if is_mask:
+            yield masked_attention(x, x, x, mask=M)
+
     with use_backend("cupy"):
-        twice(lambda: M @ X)
-        monkeypatch.setattr(stand_in.MODULES["cupy"].cuda.runtime, "getDevice", lambda: 1)
-        before = stand_in.events["to_device"]
-        twice(lambda: M @ X)
-    assert stand_in.events["to_device"] > before
+        first = list(results())
+        with stand_in.Device(1):
+            second = list(results())
+            assert {x.device.id for x in second} == {1}
+        assert {x.device.id for x in first} == {0}
+    for x, y in zip(first, second, strict=True):
+        np.testing.assert_array_equal(x.get(), y.get())
+
+
+def _leaves(gradients):
+    values = gradients.values() if isinstance(gradients, dict) else [gradients]
+    return [leaf for x in values for leaf in (_leaves(x) if isinstance(x, dict) else [x])]
 
 
 def test_conjugate_gradients_wait_for_the_device_every_sixteenth_iteration_only(rng):
