@@ -39,8 +39,8 @@ def check_one(gpus: set[int], what: str) -> None:
         raise BackendError(msg)
 
 
-def check_current(gpus: Iterable[int], what: str) -> None:
-    """Raise BackendError if some of the GPUs of an operand are not the current one."""
+def check_current(gpus: Iterable[int], what: object) -> None:
+    """Raise BackendError if some of the GPUs of an operand, or of what is called so, are not the current one."""
     current = current_gpu()
     for gpu in gpus:
         if gpu != current:

@@ -113,7 +113,7 @@ class Generated:
         """The matrix with generators in the precision and home of an operand; remembered, plans included."""
         width, target = arrays.precision(X), arrays.home(X)
         if target == "cupy":
-            devices.check_current(self._gpus, repr(self))
+            devices.check_current(self._gpus, self)
         if not self._places or self._places == {(width, target)}:
             return self
         self._check_home(target)
@@ -138,7 +138,7 @@ class Generated:
     def _settled(self) -> Self:
         """The matrix where the backend in force wants it."""
         if self._home == "cupy":
-            devices.check_current(self._gpus, repr(self))
+            devices.check_current(self._gpus, self)
         if get_backend() != "cupy" or self._home != "numpy":
             return self
         memory, key = self.__dict__.setdefault("_copies", {}), ("as it is", "cupy", arrays.device_of("cupy"))

@@ -231,8 +231,7 @@ def _tiled_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> t
 
 def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> Gradients:
     """sum_r pullback of the mask for diag(F_r) P and diag(G_r) X, F conjugated already."""
-    xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
-    mask = mask._placed(X)
+    sizes, mask = Sizes.of(mask, F, G, X), mask._placed(X)
     if not any(True for _ in mask._leaves()):
         return {}
     if isinstance(mask, Band):
@@ -249,9 +248,7 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
     total: Gradients | None = None
     for a, b in arrays.blocks(sizes.r, step):
-        p = F[..., :, a:b, None] * P[..., :, None, :]
-        x = G[..., :, a:b, None] * X[..., :, None, :]
-        part = mask._pullback(*(xp.reshape(z, (*z.shape[:-2], -1)) for z in (p, x)))
+        part = mask._pullback(methods.lifted(F[..., a:b], P), methods.lifted(G[..., a:b], X))
         total = part if total is None else added(total, part)
     return total or {}
 

@@ -14,7 +14,7 @@ from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.composite import Sum
 from structmask.linalg.generators import Gradients, added, unbroadcast
-from structmask.linalg.hadamard_methods import Sizes
+from structmask.linalg.hadamard_methods import Sizes, lifted
 from structmask.linalg.hadamard_parts import AllGradients, Pullback
 from structmask.linalg.low_rank import LowRank
 
@@ -58,7 +58,7 @@ def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     d_mask: Gradients | None = None
     d_operand: Any = 0.0
     for a, b in arrays.blocks(sizes.r, step):
-        x, p = _lifted(G[..., a:b], X), _lifted(F_[..., a:b], P)
+        x, p = lifted(G[..., a:b], X), lifted(F_[..., a:b], P)
         Y, Z, own = _joint(mask, p, x)
         Y, Z = (xp.reshape(z, (*z.shape[:-1], b - a, sizes.k)) for z in (Y, Z))
         lefts.append(xp.sum(P[..., :, None, :] * conj(Y), axis=-1))
@@ -67,13 +67,6 @@ def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
             d_operand = d_operand + xp.sum(G_[..., a:b, None] * Z[..., :columns], axis=-2)
         d_mask = own if d_mask is None else added(d_mask, own)
     return d_mask or {}, xp.concat(lefts, axis=-1), xp.concat(rights, axis=-1), d_operand if columns else None
-
-
-def _lifted(F: Array, X: Array) -> Array:
-    """Columns F_r x for all features r and columns x."""
-    xp = arrays.namespace(X)
-    product = F[..., :, :, None] * X[..., :, None, :]
-    return xp.reshape(product, (*product.shape[:-2], product.shape[-2] * product.shape[-1]))
 
 
 def _joint(mask: StructuredMatrix, P: Array, X: Array) -> tuple[Array, Array, Gradients]:

@@ -172,8 +172,7 @@ def stream(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> Result:
     Y = None
     for a, b in arrays.blocks(sizes.r, step):
         f, g = features(F, a, b), features(G, a, b)
-        columns = g[..., :, None] * X[..., :, None, :]
-        P = mask._matmat(xp.reshape(columns, (*columns.shape[:-2], -1)))
+        P = mask._matmat(lifted(g, X))
         P = xp.reshape(P, (*P.shape[:-1], f.shape[-1], sizes.k))
         part = xp.sum(f[..., :, None] * P, axis=-2)
         Y = part if Y is None else Y + part
@@ -189,6 +188,13 @@ def stream_mass(mask: StructuredMatrix, F: Array, G: Array) -> Array:
         part = xp.sum(features(F, a, b) * mask._matmat(features(G, a, b)), axis=-1)
         mass = part if mass is None else mass + part
     return mass
+
+
+def lifted(F: Array, X: Array) -> Array:
+    """Columns F_r x for all features r and columns x, those of a feature side by side."""
+    xp = arrays.namespace(X)
+    product = F[..., :, :, None] * X[..., :, None, :]
+    return xp.reshape(product, (*product.shape[:-2], product.shape[-2] * product.shape[-1]))
 
 
 def features(F: Array, a: int, b: int) -> Array:

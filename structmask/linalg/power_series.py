@@ -86,33 +86,52 @@ class PowerSeries(StructuredMatrix):
         return PowerSeries(self.matrix.transpose(), self.coefficients)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        return self._joint_pullback(G, X)[2]
+        """With X_l = A^l X and Z_l = conj(c_l) G + A^H Z_{l+1} the gradients are <G, X_l> for c_l and Z_{l+1} X_l^H."""
+        return self._gradients(G, self._powers(X), self._adjoints(G))
 
     def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
-        """The product with X, that of the adjoint with G, and the gradients.
+        """The product with X, sum_l c_l X_l, that of the adjoint with G, Z_0, and the gradients."""
+        powers, adjoints = self._powers(X), self._adjoints(G)
+        c = self.coefficients[..., None, None]
+        Y = c[..., -1, :, :] * powers[-1]
+        for step in range(self.length - 2, -1, -1):
+            Y = Y + c[..., step, :, :] * powers[step]
+        Z = self._conjugates[..., 0, :, :] * G
+        if adjoints:
+            Z = Z + self.matrix.mH._matmat(adjoints[-1])
+        return Y, Z, self._gradients(G, powers, adjoints)
 
-        With X_l = A^l X and Z_l = conj(c_l) G + A^H Z_{l+1} they are sum_l c_l X_l, Z_0, <G, X_l> for c_l, and
-        Z_{l+1} X_l^H for A.
-        """
-        xp, adjoint = arrays.namespace(X), self.matrix.mH
-        c = xp.conj(self.coefficients) if arrays.is_complex(self.coefficients) else self.coefficients
+    @property
+    def _conjugates(self) -> Array:
+        """Coefficients conj(c_l) (..., T, 1, 1)."""
+        c = self.coefficients
+        return (arrays.namespace(c).conj(c) if arrays.is_complex(c) else c)[..., None, None]
+
+    def _powers(self, X: Array) -> list[Array]:
+        """X_0 ... X_{T-1}."""
         powers = [X]
         for _ in range(1, self.length):
             powers.append(self.matrix._matmat(powers[-1]))
+        return powers
+
+    def _adjoints(self, G: Array) -> list[Array]:
+        """Z_{T-1} ... Z_1."""
+        adjoint, weights = self.matrix.mH, self._conjugates
+        found: list[Array] = []
+        for step in range(self.length - 1, 0, -1):
+            Z = weights[..., step, :, :] * G
+            found.append(Z + adjoint._matmat(found[-1]) if found else Z)
+        return found
+
+    def _gradients(self, G: Array, powers: list[Array], adjoints: list[Array]) -> Gradients:
+        xp = arrays.namespace(powers[0])
         d_coefficients = xp.stack([_inner(G, power) for power in powers], axis=-1)
-        given, weights = self.coefficients[..., None, None], c[..., None, None]
-        Y, Z = given[..., -1, :, :] * powers[-1], weights[..., -1, :, :] * G
-        pairs: list[tuple[Array, Array]] = []
-        for step in range(self.length - 2, -1, -1):
-            pairs.append((Z, powers[step]))
-            Y = Y + given[..., step, :, :] * powers[step]
-            Z = weights[..., step, :, :] * G + adjoint._matmat(Z)
+        pairs = list(zip(adjoints, powers[-2::-1], strict=True)) if adjoints else [(0 * G, powers[0])]
         complex_ = arrays.is_complex(self.coefficients)
-        gradients = {
-            "matrix": self._matrix_pullback(pairs or [(0 * G, X)]),
+        return {
+            "matrix": self._matrix_pullback(pairs),
             "coefficients": unbroadcast(d_coefficients, tuple(self.coefficients.shape), complex_=complex_),
         }
-        return Y, Z, gradients
 
     def _matrix_pullback(self, pairs: list[tuple[Array, Array]]) -> Gradients:
         """The pullbacks of the matrix added up: one of all columns side by side."""

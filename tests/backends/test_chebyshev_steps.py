@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-numba = pytest.importorskip("numba")
-
-from structmask.backends import graph_kernels  # noqa: E402
-from structmask.backends._numba import chebyshev  # noqa: E402
-from structmask.backends.graph_kernels import Recurrence  # noqa: E402
+from structmask.backends import graph_kernels
+from structmask.backends._numba import chebyshev
+from structmask.backends.graph_kernels import Recurrence
 
 INTERVAL = (-1.5, 2.0)
 
@@ -68,7 +66,7 @@ def test_any_number_of_columns(q, dtype, threads, rng):
     np.testing.assert_allclose(Y, by_terms(A, X, c)[0], rtol=0, atol=2e-5 if dtype == "f" else 1e-13)
 
 
-def test_terms_follow_each_other_where_the_cache_has_room(monkeypatch, rng):
+def test_terms_follow_each_other_where_the_cache_has_room(rng):
     """As many as fit; one by one where neighbours are far, or the parts of the threads are narrow."""
     steps = Recurrence(banded(4000, 10, rng), INTERVAL)._steps
     assert chebyshev._depth(steps.matrix, 10, 192) == chebyshev.DEEPEST
