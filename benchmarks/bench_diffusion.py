@@ -39,6 +39,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     graphs: dict[str, tuple[Callable[[], Any], tuple[tuple[int, float], ...]]] = {
         f"grid {side}x{side}": (lambda: grid(side), ((16, 1), (16, 10), (16, 100), (1, 10), (1, 100), (1, 1e5))),
         f"path n={n}": (lambda: path(n), ((1, 1e4), (16, 1e6))),
+        f"mesh n={n}": (lambda: mesh(n), ((16, 1), (16, 10))),
         f"shuffled geometric n={n}": (lambda: geometric(n), ((16, 1), (16, 10), (1, 10))),
         f"Barabasi-Albert n={n}": (lambda: power_law(n, 5), ((16, 0.1), (16, 1), (1, 0.1))),
         f"Barabasi-Albert n={large}": (lambda: power_law(large, 8), ((1, 0.01),)),
@@ -177,6 +178,15 @@ def geometric(n: int, degree: float = 8.0) -> Any:
     points = np.random.default_rng(0).random((n, 2))
     pairs = cKDTree(points).query_pairs(np.sqrt(degree / (n * np.pi)), output_type="ndarray")
     return _symmetric(n, pairs)
+
+
+def mesh(n: int) -> Any:
+    """The Delaunay triangulation of points in the square, from left to right."""
+    from scipy.spatial import Delaunay
+
+    points = np.random.default_rng(0).random((n, 2))
+    corners = Delaunay(points[np.argsort(points[:, 0])]).simplices
+    return _symmetric(n, np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]))
 
 
 def power_law(n: int, m: int) -> Any:

@@ -25,10 +25,12 @@ Matrix: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 SERIAL_WORK = 1_000_000  # multiplications of a passage below which one thread is faster than waking others
 AHEAD = 24  # entries of the matrix by which rows of the operand are asked for before they are needed
-CACHE = 1 << 20  # bytes that the rows of a passage may have
+CACHE = 3 << 19  # bytes that the rows of a passage may have
 DEEPEST = 12  # terms of a passage
 _ROOM = 1 << 24  # bytes that panels on threads of their own may fill
-_STEP = 256  # rows
+_STEP = 1024  # rows
+_PAGE = 1 << 12  # bytes
+_PLACE = 21 * LINE  # of a block in its page, from that before; not near any small part of it
 _FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
 _U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
 
@@ -56,8 +58,9 @@ def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, 
     passage = _passage(matrix, 1 if is_serial else get_num_threads(), depth, max(1, reach))
     lines, weights = _lines(X, panels * width), _threes(c)
     Y = np.empty((len(c), *lines.shape), X.dtype)
-    together = min(panels, max(get_num_threads(), _ROOM // max(1, blocks * n * LINE))) if is_apart else 1
-    shape = together, blocks, n * width
+    size = _block(n * width * X.itemsize)
+    together = min(panels, max(get_num_threads(), _ROOM // (blocks * size))) if is_apart else 1
+    shape = together, blocks, size // X.itemsize
     with borrowed(math.prod(shape), X.dtype) as scratch:
         room = scratch.reshape(shape)
         run = (_ONE if is_one else _MANY)[0 if is_serial else 1]
@@ -67,6 +70,14 @@ def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, 
             else:
                 run(*matrix, order, lines, panel, room[0], weights, Y, *passage)
     return Y if lines is X else np.ascontiguousarray(Y[:, :, :q])
+
+
+def _block(size: int) -> int:
+    """Bytes from one block to the next, so that a row never has the place in its page of one that was just stored.
+
+    Processors compare that place first, and a load of a row waits for the store.
+    """
+    return size + (_PLACE - size) % _PAGE
 
 
 def _lines(X: np.ndarray, columns: int) -> np.ndarray:
@@ -83,10 +94,9 @@ def _threes(c: np.ndarray) -> np.ndarray:
 
     T_0 is there by half, so that T_1 = B T_0 is 2 B times what is there.
     """
-    weights = np.zeros((c.shape[1], len(c), 3), c.dtype)
-    for k in range(c.shape[1]):
-        taken = min(k - k % 3 + 2, c.shape[1] - 1)
-        weights[taken, :, k - taken + 2] = (1 if k else 2) * c[:, k]
+    weights, k = np.zeros((c.shape[1], len(c), 3), c.dtype), np.arange(c.shape[1])
+    taken = np.minimum(k - k % 3 + 2, k.size - 1)
+    weights[taken, :, k - taken + 2] = np.where(k == 0, 2, 1).astype(c.dtype)[:, None] * c.T
     return weights
 
 
@@ -124,6 +134,7 @@ def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, is_odd, fi
     """
     T, S, sums = blocks[1 if is_odd else 0], blocks[0 if is_odd else 1], blocks[2:]
     n, width, kind, ends = order.size, LINE // T.itemsize, T.dtype.type, k == weights.shape[0] - 1
+    stride = T.size // width
     panels, minus, adds = Y.shape[2] // width, kind(-2 if k == 2 else -1), k % 3 == 2 or ends
     for i in range(_U(first), _U(last)):
         begin, end, own = _U(indptr[i]), _U(indptr[i + _U(1)]), np.int64(i)
@@ -140,11 +151,11 @@ def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, is_odd, fi
             for f in range(weights.shape[1]):
                 total = axpy(weights[k, f, 2], new, axpy(weights[k, f, 1], here, scaled(weights[k, f, 0], old)))
                 if k > 2:
-                    total = axpy(kind(1), total, load_line(sums, f * n + own))
+                    total = axpy(kind(1), total, load_line(sums, f * stride + own))
                 if ends:
                     store_line(Y, (f * n + order[i]) * panels + panel, total)
                 else:
-                    store_line(sums, f * n + own, total)
+                    store_line(sums, f * stride + own, total)
 
 
 def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, bounds, depth, reach):
