@@ -24,9 +24,10 @@ from structmask.backends._numba.vectors import LINE, axpy, load_line, prefetch, 
 Matrix: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 SERIAL_WORK = 1_000_000  # multiplications of a passage below which one thread is faster than waking others
-AHEAD = 24  # entries of the matrix by which rows of the operand are asked for before they are needed
+AHEAD = 48  # entries of the matrix by which rows of the operand are asked for before they are needed
 CACHE = 3 << 19  # bytes that the rows of a passage may have
 DEEPEST = 12  # terms of a passage
+_FAR = 1 << 23  # bytes of a block beyond which rows come from so far that they are asked for
 _ROOM = 1 << 24  # bytes that panels on threads of their own may fill
 _STEP = 1024  # rows
 _PAGE = 1 << 12  # bytes
@@ -36,11 +37,12 @@ _U = np.uint64  # numba tests signed indices for being negative, which takes hal
 
 
 class Passage(NamedTuple):
-    """Parts of the rows, terms at a time, and how far they stay apart."""
+    """Parts of the rows, terms at a time, how far they stay apart, and whether to ask for rows ahead."""
 
     bounds: np.ndarray
     depth: int
     reach: int
+    asks: bool
 
 
 def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -112,9 +114,10 @@ def _passage(matrix: Matrix, threads: int, depth: int, reach: int) -> Passage:
     bounds = row_blocks(matrix[0], threads)
     if threads > 1:
         depth = min(depth, int(np.diff(bounds).min()) // (2 * reach))
+    asks = depth == 1 and LINE * (matrix[0].size - 1) > _FAR
     if depth > 1 or threads == 1:
-        return Passage(bounds, depth, reach)
-    return Passage(row_blocks(matrix[0], 8 * threads), 1, reach)
+        return Passage(bounds, depth, reach, asks)
+    return Passage(row_blocks(matrix[0], 8 * threads), 1, reach, asks)
 
 
 def row_blocks(indptr: np.ndarray, parts: int) -> np.ndarray:
@@ -127,38 +130,80 @@ def row_blocks(indptr: np.ndarray, parts: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, is_odd, first, last, asks):
-    """T_k = 2 B T_{k-1} - T_{k-2} in some rows, put in place of T_{k-2}; every third time into the sums as well.
-
-    With the last term the sums go where they belong.
-    """
-    T, S, sums = blocks[1 if is_odd else 0], blocks[0 if is_odd else 1], blocks[2:]
-    n, width, kind, ends = order.size, LINE // T.itemsize, T.dtype.type, k == weights.shape[0] - 1
-    stride = T.size // width
-    panels, minus, adds = Y.shape[2] // width, kind(-2 if k == 2 else -1), k % 3 == 2 or ends
-    for i in range(_U(first), _U(last)):
-        begin, end, own = _U(indptr[i]), _U(indptr[i + _U(1)]), np.int64(i)
-        if asks:
-            for p in range(begin, end):
-                prefetch(T, np.int64(indices[p + _U(AHEAD)]) * width)
-        old = zero_line(S) if k == 1 else load_line(S, own)
-        new = scaled(minus, old)
+def _row(indices, data, T, begin, end, total, asks):
+    """A row of 2 B T, from its entries, and a total."""
+    if asks:
         for p in range(begin, end):
-            new = axpy(data[p], load_line(T, np.int64(indices[p])), new)
+            prefetch(T, np.int64(indices[p + _U(AHEAD)]) * (LINE // T.itemsize))
+    for p in range(begin, end):
+        total = axpy(data[p], load_line(T, np.int64(indices[p])), total)
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=_FUSED)
+def _rows(indptr, indices, data, T, S, minus, first, last, asks):
+    """T_k = 2 B T_{k-1} - T_{k-2} in some rows, put in place of T_{k-2}.
+
+    A function for each kind of term, since a loop with little at hand keeps all of it in registers.
+    """
+    begin = _U(indptr[first])
+    for i in range(_U(first), _U(last)):
+        own, end = np.int64(i), _U(indptr[i + _U(1)])
+        store_line(S, own, _row(indices, data, T, begin, end, scaled(minus, load_line(S, own)), asks))
+        begin = end
+
+
+@njit(cache=True, nogil=True, fastmath=_FUSED)
+def _rows_and_sum(indptr, indices, data, T, S, sums, weights, minus, first, last, asks):
+    """The same, and three terms into the sum of one function."""
+    zero, one, two, begin = weights[0, 0], weights[0, 1], weights[0, 2], _U(indptr[first])
+    for i in range(_U(first), _U(last)):
+        own, end = np.int64(i), _U(indptr[i + _U(1)])
+        old = load_line(S, own)
+        new = _row(indices, data, T, begin, end, scaled(minus, old), asks)
+        total = axpy(one, load_line(T, own), axpy(zero, old, load_line(sums, own)))
         store_line(S, own, new)
-        if adds:
-            here = load_line(T, own)
-            for f in range(weights.shape[1]):
-                total = axpy(weights[k, f, 2], new, axpy(weights[k, f, 1], here, scaled(weights[k, f, 0], old)))
-                if k > 2:
-                    total = axpy(kind(1), total, load_line(sums, f * stride + own))
-                if ends:
-                    store_line(Y, (f * n + order[i]) * panels + panel, total)
-                else:
-                    store_line(sums, f * stride + own, total)
+        store_line(sums, own, axpy(two, new, total))
+        begin = end
 
 
-def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, bounds, depth, reach):
+@njit(cache=True, nogil=True, fastmath=_FUSED)
+def _rows_and_sums(indptr, indices, data, T, S, sums, weights, minus, first, last, asks, k, ends, order, panel, Y):
+    """The same for any number of functions and the first terms; after the last one the sums go where they belong."""
+    width, n = LINE // T.itemsize, order.size
+    stride, panels = T.size // width, Y.shape[2] // width
+    for i in range(_U(first), _U(last)):
+        own = np.int64(i)
+        old = zero_line(S) if k == 1 else load_line(S, own)
+        new = _row(indices, data, T, _U(indptr[i]), _U(indptr[i + _U(1)]), scaled(minus, old), asks)
+        store_line(S, own, new)
+        if k == 1 and not ends:
+            continue
+        here = load_line(T, own)
+        for f in range(weights.shape[0]):
+            total = load_line(sums, f * stride + own) if k > 2 else zero_line(sums)
+            total = axpy(weights[f, 1], here, axpy(weights[f, 0], old, total))
+            total = axpy(weights[f, 2], new, total)
+            if ends:
+                store_line(Y, (f * n + order[i]) * panels + panel, total)
+            else:
+                store_line(sums, f * stride + own, total)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, first, last, asks):
+    """Term k in some rows."""
+    T, S, sums, kind = blocks[(k + 1) % 2], blocks[k % 2], blocks[2:], blocks.dtype.type
+    three, minus, ends = weights[k], kind(-2 if k == 2 else -1), k == weights.shape[0] - 1
+    if k > 1 and k % 3 != 2 and not ends:
+        _rows(indptr, indices, data, T, S, minus, first, last, asks)
+    elif k > 2 and weights.shape[1] == 1 and not ends:
+        _rows_and_sum(indptr, indices, data, T, S, sums, three, minus, first, last, asks)
+    else:
+        _rows_and_sums(indptr, indices, data, T, S, sums, three, minus, first, last, asks, k, ends, order, panel, Y)
+
+
+def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, bounds, depth, reach, asks):
     """The whole recurrence for a panel of columns, `depth` terms at a time."""
     n, terms, parts, half = order.size, weights.shape[0] - 1, bounds.size - 1, X.dtype.type(0.5)
     panels = X.shape[1] * X.itemsize // LINE
@@ -174,29 +219,14 @@ def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, boun
                     low = max(a + (j * reach if a > 0 else 0), front - j * reach)
                     high = min(b - (j * reach if b < n else 0), front + _STEP - j * reach)
                     if low < high:
-                        is_odd = (k + j) % 2 == 0
-                        _term(
-                            indptr,
-                            indices,
-                            data,
-                            order,
-                            panel,
-                            blocks,
-                            weights,
-                            Y,
-                            k + j,
-                            is_odd,
-                            low,
-                            high,
-                            depth == 1,
-                        )
+                        _term(indptr, indices, data, order, panel, blocks, weights, Y, k + j, low, high, asks)
         for part in prange(1, parts if count > 1 else 1):
             for j in range(1, count):
-                low, high, is_odd = bounds[part] - j * reach, bounds[part] + j * reach, (k + j) % 2 == 0
-                _term(indptr, indices, data, order, panel, blocks, weights, Y, k + j, is_odd, low, high, False)
+                low, high = bounds[part] - j * reach, bounds[part] + j * reach
+                _term(indptr, indices, data, order, panel, blocks, weights, Y, k + j, low, high, False)
 
 
-def _one_steps(indptr, indices, data, order, X, _panel, blocks, weights, Y, bounds, _depth, _reach):
+def _one_steps(indptr, indices, data, order, X, _panel, blocks, weights, Y, bounds, _depth, _reach, _asks):
     """The same for one column: a row is summed in a register."""
     terms, kind = weights.shape[0] - 1, X.dtype.type
     T, S, sums = blocks[0], blocks[1], blocks[2:]
@@ -225,10 +255,10 @@ _MANY, _ONE = (serial_and_parallel(steps, fastmath=_FUSED) for steps in (_many_s
 _many_alone = _MANY[0]
 
 
-def _panels_apart(indptr, indices, data, order, X, first, room, weights, Y, bounds, depth, reach):
+def _panels_apart(indptr, indices, data, order, X, first, room, weights, Y, bounds, depth, reach, asks):
     """As many panels of columns as there is room for, every one on a thread of its own."""
     for p in prange(room.shape[0]):
-        _many_alone(indptr, indices, data, order, X, first + p, room[p], weights, Y, bounds, depth, reach)
+        _many_alone(indptr, indices, data, order, X, first + p, room[p], weights, Y, bounds, depth, reach, asks)
 
 
 _apart = parallel(_panels_apart)
