@@ -67,15 +67,16 @@ class Grids:
             for first in range(0, len(merges), count):
                 yield side, merges[first : first + count]
 
-    def sums(self, merges: Ints, side: int, X: Array, *, swapped: bool) -> Array:
+    def sums(self, merges: Ints, side: int, X: Array, *, swapped: bool, room: Array | None = None) -> Array:
         """X (B, n, 8) summed onto the grids of both lists: (2 m, side, 8 B), a list after the other.
 
-        `swapped`: each in the place of its partner and in reverse, as the product wants them.
+        `swapped`: each in the place of its partner and in reverse, as the product wants them; `room`: for the result.
         """
         from structmask.backends._numba.tree_grid import to_grids
 
         blocks, _, lanes = X.shape
-        out = np.zeros((2 * len(merges), side * blocks, lanes))
+        shape, size = (2 * len(merges), side * blocks, lanes), 2 * len(merges) * side * blocks * lanes
+        out = (np.empty(size) if room is None else room[:size]).reshape(shape)
         to_grids(self.of.node, self.of.dist, merges, self.step, self.points, swapped, X, out)
         return out.reshape(-1, side, blocks * lanes)
 
@@ -142,12 +143,17 @@ class Hankel:
                 self.grids.dots(merges, rows, g, W)
 
     def _products(self, X: Array) -> Iterator[tuple[Ints, Array]]:
-        """Merges, a batch at a time, and the product on their grids."""
+        """Merges, a batch at a time, and the product on their grids, good until the next."""
         from structmask.backends._numba.convolution import product
+        from structmask.backends._numba.scratch import borrowed
 
-        for side, merges in self.grids.batches(X.shape[0] * X.shape[2]):
-            sums = self.grids.sums(merges, side, X, swapped=True)
-            yield merges, product(_plan(side), self._spectrum(side), sums)
+        columns = X.shape[0] * X.shape[2]
+        batches = list(self.grids.batches(columns))
+        most = max((2 * len(merges) * side * columns for side, merges in batches), default=0)
+        with borrowed(most, np.dtype(np.float64)) as room:
+            for side, merges in batches:
+                sums = self.grids.sums(merges, side, X, swapped=True, room=room)
+                yield merges, product(_plan(side), self._spectrum(side), sums, out=sums)
 
 
 def grid_sides(points: Array) -> Ints:

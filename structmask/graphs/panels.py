@@ -64,7 +64,7 @@ class Panels:
             return nothing
         lists = m[:, 1::2] - m[:, ::2]
         side = Grids(self.of, m[wide], step, _GRID_POINTS).sides
-        cost = 8.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
+        cost = 5.0 * side * np.log2(side) + _GRID_POINTS * lists[wide].sum(axis=1)
         long = wide[lists[wide].prod(axis=1, dtype=float) > cost]
         return self._on_grids(Grids(self.of, m[long], step, _GRID_POINTS)), long
 
@@ -84,24 +84,26 @@ class Panels:
         return max(self.of.reach, 2 * self.windows.furthest, on_grid)
 
     def _step(self) -> float | None:
-        """The largest step whose local interpolation meets samples of f; None if it would need too many points."""
+        """The largest step, to a quarter of an octave, that suits; None if it would need too many points."""
+        windows, step = self.windows, self.windows.furthest / 2.0**4
+        while not self._suits(step):
+            step /= 2
+            if 2 * windows.furthest / step > _LARGEST_GRID * windows.size:
+                return None
+        larger = (step * 2 ** (quarters / 4) for quarters in (3, 2, 1))
+        return next(filter(self._suits, larger), step)
+
+    def _suits(self, step: float) -> bool:
+        """Whether local interpolation of f on a grid meets its samples."""
         from structmask.backends._numba.tree_grid import interpolated
 
-        windows = self.windows
-        points, values = windows.samples
+        (points, values), N = self.windows.samples, int(2 * self.windows.furthest / step) + 2
+        if N < 2 * _GRID_POINTS:
+            return False
         floor = 4 * np.abs(evaluate(self.function, points * (1 + 9e-16)) - values)
-        for j in range(4, 24):
-            step = windows.furthest / 2.0**j
-            N = int(2 * windows.furthest / step) + 2
-            if _LARGEST_GRID * windows.size < N:
-                return None
-            if N < 2 * _GRID_POINTS:
-                continue
-            grid = evaluate(self.function, np.arange(N) * step)
-            error = np.abs(interpolated(points / step, grid, _GRID_POINTS) - values)
-            if (error <= 0.1 * self.tolerance * windows.largest + floor).all():
-                return step
-        return None
+        grid = evaluate(self.function, np.arange(N) * step)
+        error = np.abs(interpolated(points / step, grid, _GRID_POINTS) - values)
+        return bool((error <= 0.1 * self.tolerance * self.windows.largest + floor).all())
 
     # --- panels -----------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ PRODUCT = Job(_product_tasks, given=(2, 3), made=(3,))
 CORRELATION = Job(_correlation_tasks, given=(3, 3), made=(3,))
 
 
-def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[Any]:
+def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Y = M X.
 
     Parameters
@@ -79,13 +79,14 @@ def product(plan: Plan, spectrum: NDArray[Any], X: NDArray[Any], /) -> NDArray[A
     plan : for M of shape (m, n).
     spectrum : (D, 2 size) from `plan.spectrum`; D = 1 (one matrix for the whole batch) or D = batch.
     X : (batch, n, k).
+    out : where Y goes, contiguous; X itself where m = n.
 
     Returns
     -------
     Y (batch, m, k) in the dtype of the plan. Cost O(batch k h log h), scratch 2 V h numbers per thread.
     """
     batch, _, k = X.shape
-    Y = np.empty((batch, plan.m, k), plan.dtype)
+    Y = np.empty((batch, plan.m, k), plan.dtype) if out is None else out
     if Y.size == 0:
         return Y
     X = np.ascontiguousarray(X, plan.dtype)

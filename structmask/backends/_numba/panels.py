@@ -16,11 +16,15 @@ from structmask.backends._numba.lanes import (
     ask_for,
     copy_row,
     dot_combination,
+    row,
+    set_row,
 )
 from structmask.backends._numba.panel_plan import BEGIN, CHILDREN, END, INDEX, LEFT, LEVEL, OWN, USE
 from structmask.backends._numba.threads import serial_and_parallel
+from structmask.backends._numba.vectors import axpy
 
 _POINTS = 8
+_U = np.uint64  # numba tests signed indices for being negative
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -58,8 +62,41 @@ def _polynomials(dist, at, count, h, index, T):
 
 
 @njit(nogil=True, cache=True)
-def _gathered(panels, P, node, dist, h, X, T, x, M, row):
-    """Moments of a panel from its points: M[row + q] += sum over points of T_q(point) X."""
+def _add_eight(T, x, M, first):
+    """M[first + q] += sum over i < 8 of T[q, i] x[i]."""
+    x0, x1, x2, x3, x4, x5, x6, x7 = (
+        row(x, 0),
+        row(x, 1),
+        row(x, 2),
+        row(x, 3),
+        row(x, 4),
+        row(x, 5),
+        row(x, 6),
+        row(x, 7),
+    )
+    for q in range(_U(T.shape[0])):
+        t, m = T[q], row(M, first + np.int64(q))
+        m = axpy(t[3], x3, axpy(t[2], x2, axpy(t[1], x1, axpy(t[0], x0, m))))
+        set_row(M, first + np.int64(q), axpy(t[7], x7, axpy(t[6], x6, axpy(t[5], x5, axpy(t[4], x4, m)))))
+
+
+@njit(nogil=True, cache=True)
+def _at_four(T, i, L, first, node, at, Y):
+    """Y[node] += sum over q of T[q, i ...] L[first + q] for four points."""
+    i0, i1, i2, i3 = node[at], node[at + 1], node[at + 2], node[at + 3]
+    y0, y1, y2, y3 = row(Y, i0), row(Y, i1), row(Y, i2), row(Y, i3)
+    for q in range(_U(T.shape[0])):
+        t, own = T[q], row(L, first + np.int64(q))
+        y0, y1, y2, y3 = axpy(t[i], own, y0), axpy(t[i + 1], own, y1), axpy(t[i + 2], own, y2), axpy(t[i + 3], own, y3)
+    set_row(Y, i0, y0)
+    set_row(Y, i1, y1)
+    set_row(Y, i2, y2)
+    set_row(Y, i3, y3)
+
+
+@njit(nogil=True, cache=True)
+def _gathered(panels, P, node, dist, h, X, T, x, M, first):
+    """Moments of a panel from its points: M[first + q] += sum over points of T_q(point) X."""
     at, end = panels[P, BEGIN], panels[P, END]
     ask_for(X, node, at, min(at + AHEAD, end))
     while at < end:
@@ -68,14 +105,14 @@ def _gathered(panels, P, node, dist, h, X, T, x, M, row):
         _polynomials(dist, at, count, h, panels[P, INDEX], T)
         for i in range(count):
             copy_row(X, node[at + i], x, i)
-        for q in range(T.shape[0]):
-            add_combination(T[q], count, x, 0, 1, M, row + q)
+        x[count:] = 0.0
+        _add_eight(T, x, M, first)
         at += count
 
 
 @njit(nogil=True, cache=True)
-def _scattered(panels, P, node, dist, h, L, row, T, t, G, Y):
-    """The local expansion of a panel at its points: Y[node] += sum over q of T_q(point) L[row + q].
+def _scattered(panels, P, node, dist, h, L, first, T, t, G, Y):
+    """The local expansion of a panel at its points: Y[node] += sum over q of T_q(point) L[first + q].
 
     With G, its inner product with the row of G instead: Y[entry, 0] += <G[node], the same>.
     """
@@ -86,13 +123,16 @@ def _scattered(panels, P, node, dist, h, L, row, T, t, G, Y):
         count = min(_POINTS, end - at)
         ask_for(V, node, min(at + AHEAD, end), min(at + AHEAD + count, end))
         _polynomials(dist, at, count, h, panels[P, INDEX], T)
-        for i in range(count):
+        fours = count // 4 if G is None else 0
+        for four in range(fours):
+            _at_four(T, 4 * four, L, first, node, at + 4 * four, Y)
+        for i in range(4 * fours, count):
             for q in range(p):
                 t[q] = T[q, i]
             if G is None:
-                add_combination(t, p, L, row, 1, Y, node[at + i])
+                add_combination(t, p, L, first, 1, Y, node[at + i])
             else:
-                Y[at + i, 0] += dot_combination(t, p, L, row, 1, G, node[at + i])
+                Y[at + i, 0] += dot_combination(t, p, L, first, 1, G, node[at + i])
         at += count
 
 
@@ -101,14 +141,14 @@ def _moments(node, dist, panels, first, last, shifts, reach, X, T, x, M):
     """Moments of the panels of one merge, children before parents."""
     p = T.shape[0]
     for P in range(last - 1, first - 1, -1):
-        row = (P - first) * p
+        own = (P - first) * p
         if panels[P, USE] == OWN:
-            _gathered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], X, T, x, M, row)
+            _gathered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], X, T, x, M, own)
         elif panels[P, USE] == CHILDREN:
             for child in range(2):
                 C = panels[P, LEFT + child]
                 for q in range(p if C >= 0 else 0):
-                    add_combination(shifts[child, q], q + 1, M, (C - first) * p, 1, M, row + q)
+                    add_combination(shifts[child, q], q + 1, M, (C - first) * p, 1, M, own + q)
 
 
 @njit(nogil=True, cache=True)
@@ -116,15 +156,15 @@ def _local(node, dist, panels, first, last, shifts, reach, L, T, t, G, Y):
     """Local expansions of the panels of one merge, handed from parents to children, and at last to the points."""
     p = T.shape[0]
     for P in range(first, last):
-        row = (P - first) * p
+        own = (P - first) * p
         if panels[P, USE] == OWN:
-            _scattered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], L, row, T, t, G, Y)
+            _scattered(panels, P, node, dist, reach / 2.0 ** panels[P, LEVEL], L, own, T, t, G, Y)
         elif panels[P, USE] == CHILDREN:
             for child in range(2):
                 C = panels[P, LEFT + child]
                 for q in range(p if C >= 0 else 0):
                     for r in range(q + 1):
-                        add_multiple(shifts[child, q, r], L, row + q, L, (C - first) * p + r)
+                        add_multiple(shifts[child, q, r], L, own + q, L, (C - first) * p + r)
 
 
 @njit(nogil=True, cache=True)

@@ -15,27 +15,40 @@ from structmask.backends._numba.threads import parallel
 
 
 @njit(nogil=True, cache=True)
-def lagrange_weights(x, N, weights):
+def _binomials(q):
+    """(-1)^i binom(q - 1, i): weights of barycentric interpolation at 0, 1, ..., q - 1."""
+    c = np.ones(q)
+    for i in range(1, q):
+        c[i] = -c[i - 1] * (q - i) / i
+    return c
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _lagrange_weights(x, N, c, weights):
     """Weights of the q grid points around x (clamped to 0 ... N - 1) that interpolate there; the first of them."""
-    q = weights.size
+    q = c.size
     first = min(max(int(x) - (q - 1) // 2, 0), N - q)
-    y, product = x - first, 1.0
+    y, total = x - first, 0.0
     for i in range(q):
-        weights[i] = product
-        product *= (y - i) / (i + 1)
-    product = 1.0
-    for i in range(q - 1, -1, -1):
-        weights[i] *= product
-        product *= (y - i) / (i - q)
+        weights[i] = c[i] / (y - i)
+        total += weights[i]
+    at = int(y)
+    if y == at:  # on the grid, a division by zero
+        weights[:] = 0.0
+        weights[at] = 1.0
+        return first
+    total = 1 / total
+    for i in range(q):
+        weights[i] *= total
     return first
 
 
 @njit(nogil=True, cache=True)
 def interpolated(x, grid, q):
     """Local interpolation of q points of a grid of values at positions x, in grid steps."""
-    out, weights = np.zeros(x.size), np.empty(q)
+    out, c, weights = np.zeros(x.size), _binomials(q), np.empty(q)
     for i in range(x.size):
-        first = lagrange_weights(x[i], grid.size, weights)
+        first = _lagrange_weights(x[i], grid.size, c, weights)
         for r in range(q):
             out[i] += weights[r] * grid[first + r]
     return out
@@ -47,10 +60,11 @@ def to_grids(node, dist, merges, step, q, swapped, X, out):
     B = X.shape[0]
     N = out.shape[1] // B
     for task in prange(out.shape[0]):  # by lists, not by blocks, whose rows share cache lines
-        m, side, weights = np.int64(task) // 2, np.int64(task) % 2, np.empty(q)
+        m, side, c, weights = np.int64(task) // 2, np.int64(task) % 2, _binomials(q), np.empty(q)
         grid = out[2 * m + (1 - side if swapped else side)]
+        grid[:] = 0.0
         for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
-            first = lagrange_weights(dist[e] / step, N, weights)
+            first = _lagrange_weights(dist[e] / step, N, c, weights)
             for r in range(q):
                 at = N - 1 - first - r if swapped else first + r
                 for block in range(B):
@@ -63,12 +77,12 @@ def from_grids(node, dist, merges, step, q, grids, Y):
     B = Y.shape[0]
     N = grids.shape[1] // B
     for block in prange(B):
-        weights, y = np.empty(q), Y[block]
+        c, weights, y = _binomials(q), np.empty(q), Y[block]
         for m in range(merges.shape[0]):
             for side in range(2):
                 grid = grids[2 * m + side]
                 for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
-                    first = lagrange_weights(dist[e] / step, N, weights)
+                    first = _lagrange_weights(dist[e] / step, N, c, weights)
                     add_combination(weights, q, grid, first * B + block, B, y, node[e])
 
 
@@ -78,8 +92,8 @@ def dots_with_grids(node, dist, merges, step, q, grids, G, W):
     B = G.shape[0]
     N = grids.shape[1] // B
     for task in prange(2 * merges.shape[0]):
-        m, side, weights = np.int64(task) // 2, np.int64(task) % 2, np.empty(q)
+        m, side, c, weights = np.int64(task) // 2, np.int64(task) % 2, _binomials(q), np.empty(q)
         for e in range(merges[m, 2 * side], merges[m, 2 * side + 1]):
-            first = lagrange_weights(dist[e] / step, N, weights)
+            first = _lagrange_weights(dist[e] / step, N, c, weights)
             for block in range(B):
                 W[e] += dot_combination(weights, q, grids[task], first * B + block, B, G[block], node[e])
