@@ -56,6 +56,9 @@ SLICES = {
     "store_line": store_line,
     "scaled": lambda a, x: a * x,
     "axpy": lambda a, x, y: a * x + y,
+    "converted": lambda x, array: x.astype(array.dtype),
+    "stream": store,
+    "settle": lambda: None,
     "prefetch": lambda *_: None,
     "zero_line": lambda array: np.zeros(64 // array.itemsize, array.dtype),
 }

@@ -34,10 +34,13 @@ class Sweep:
         return self.paths.roots
 
 
-def tree_product(sweep: Sweep, E: Array, X: Array) -> Array:
-    """Decay masks of factors E (..., n), by position and zero at roots, times X (..., n, k), in X's precision."""
+def tree_product(sweep: Sweep, E: Array, X: Array, *, shrinks: bool) -> Array:
+    """Decay masks of factors E (..., n), by position and zero at roots, times X (..., n, k), in X's precision.
+
+    `shrinks` says that no factor is larger than 1 in absolute value: two sweeps that subtract are exact enough then.
+    """
     E, X = _of_one_kind(E, X)
-    if numba_runs(X, complex_=True) and not bool((np.abs(E) > 1).any()):
+    if shrinks and numba_runs(X, complex_=True):
         from structmask.backends._numba.tree import tree_product as product
 
         batch = np.broadcast_shapes(X.shape[:-2], E.shape[:-1])

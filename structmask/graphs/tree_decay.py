@@ -80,8 +80,10 @@ class TreeDecay(StructuredMatrix):
         return xp.concat([xp.zeros_like(e[..., :roots]), e[..., roots:]], axis=-1)
 
     def _matmat(self, X: Array) -> Array:
-        forest = self.forest
-        return forest.shown(tree_product(forest.sweep(arrays.home(X)), self.edge_factors, forest.padded(X)))
+        forest, home = self.forest, arrays.home(X)
+        shrinks = home == "numpy" and self._shrinks
+        Y = tree_product(forest.sweep(home), self.edge_factors, forest.padded(X), shrinks=shrinks)
+        return forest.shown(Y)
 
     def transpose(self) -> TreeDecay:
         return self

@@ -11,9 +11,10 @@ import numpy as np
 from numba import get_num_threads, njit, prange, types
 from numba.extending import overload
 
-from structmask.backends._numba.lanes import AHEAD, LANES, add_multiple, row, set_row
-from structmask.backends._numba.scratch import borrowed
+from structmask.backends._numba.lanes import AHEAD, LANES, row, set_row
+from structmask.backends._numba.scratch import borrowed, lines
 from structmask.backends._numba.threads import serial_and_parallel
+from structmask.backends._numba.tree_sweep import product_parallel, product_serial
 from structmask.backends._numba.vectors import axpy, prefetch, scaled
 
 SERIAL_SIZE = 400_000  # numbers one thread does in less than the time it takes to wake others
@@ -62,6 +63,7 @@ def _scatter(position, S, t, begin, end, Y, h, b):
 
 def sweep(up, roots, E, S):
     """Upwards: S[i] becomes the decayed sum of all at and below i. Downwards: S[i] = E[i] S[up] + (1 - E[i]^2) S[i]."""
+    (_complex_sweep if np.iscomplexobj(S) else _real_sweep)(up, roots, E, S)
 
 
 @overload(sweep)
@@ -70,8 +72,17 @@ def _sweep(up, roots, E, S):
 
 
 def _real_sweep(up, roots, E, S):
+    """What comes from below is summed before a row of its own, as in `tree_sweep`: the same to the last bit."""
+    parent, below = -1, scaled(0.0, row(S, 0))
     for i in range(E.size - 1, roots - 1, -1):
-        add_multiple(E[i], S, i, S, up[i])
+        if up[i] == parent:
+            below = axpy(E[i], row(S, i), below)
+            continue
+        if parent >= 0:
+            set_row(S, parent, axpy(1.0, below, row(S, parent)))
+        parent, below = up[i], scaled(E[i], row(S, i))
+    if parent >= 0:
+        set_row(S, parent, axpy(1.0, below, row(S, parent)))
     for i in range(roots, E.size):
         e = E[i]
         set_row(S, i, axpy(e, row(S, up[i]), scaled(1 - e * e, row(S, i))))
@@ -131,19 +142,28 @@ def tree_product(
     """Product of X (B, n, k) with the decay mask of factors E (1 or B, n), none larger than 1 in absolute value.
 
     One sweep up and one down, in double precision whatever X has, eight columns at a time: scratch stays in cache for
-    forests of moderate size.
+    forests of moderate size. Where all threads have columns of their own the sweeps go over X and Y themselves, else
+    rows are gathered and scattered by all of them.
     """
-    Y, n = np.empty_like(X), E.shape[1]
+    X, n = np.ascontiguousarray(X), E.shape[1]
+    Y = lines(X.shape, X.dtype)
     if X.shape[0] * X.shape[2] < LANES:
         with borrowed(n * X.shape[2], E.dtype) as buffer:
             _few_columns(order, up, roots, E, X, buffer.reshape(n, X.shape[2]), Y)
         return Y
-    places = np.array([(h, b) for h in range(X.shape[0]) for b in range(0, X.shape[2], LANES)])
     workers = 1 if X.size < SERIAL_SIZE else get_num_threads()
-    together = min(len(places), max(2, workers))
-    run = _product_serial if workers == 1 else _product_parallel
-    with borrowed(together * n * LANES, E.dtype) as buffer:
-        run(order, position, up, roots, E, X, places, buffer.reshape(together, n, LANES), Y)
+    places = np.array([(h, b) for h in range(X.shape[0]) for b in range(0, X.shape[2], LANES)])
+    is_whole = (places[:, 1] + LANES <= X.shape[2]) & (E.dtype.kind == "f")
+    is_whole &= np.count_nonzero(is_whole) >= workers
+    whole, rest = places[is_whole], places[~is_whole]
+    with borrowed(min(len(places), max(2, workers)) * n * LANES, E.dtype) as buffer:
+        S = buffer.reshape(-1, n, LANES)
+        if len(whole):
+            sweeps = product_serial if workers == 1 else product_parallel
+            sweeps(order, up, roots, E, X, whole, S[:workers], Y)
+        if len(rest):
+            run = _product_serial if workers == 1 else _product_parallel
+            run(order, position, up, roots, E, X, rest, S[: len(rest)], Y)
     return Y
 
 

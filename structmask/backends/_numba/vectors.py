@@ -67,6 +67,30 @@ def store_line(_context: Any, array: Any, line: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def stream(_context: Any, array: Any, position: Any, vector: Any) -> Any:
+    """Write a vector that fills a line past the caches, where it will not be read soon; `settle` must follow."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, _ = _place(context, builder, signature, arguments, signature.args[2], 1)
+        written = builder.store(arguments[2], place, align=vector.width * vector.dtype.bitwidth // 8)
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), code
+
+
+@intrinsic
+def settle(_context: Any) -> Any:
+    """Let all threads see what was written, past the caches too."""
+
+    def code(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
 def scaled(_context: Any, a: Any, x: Any) -> Any:
     """The vector a x for a number a."""
 
@@ -97,6 +121,21 @@ def times_add(_context: Any, x: Any, y: Any, z: Any) -> Any:
         return builder.fadd(builder.fmul(x, y, flags=("contract",)), z, flags=("contract",))
 
     return x(x, x, x), code
+
+
+@intrinsic
+def converted(_context: Any, x: Any, array: Any) -> Any:
+    """The vector x in the precision of an array."""
+    result = Vector(array.dtype, x.width)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        before, after = signature.args[0].dtype.bitwidth, signature.return_type.dtype.bitwidth
+        if before == after:
+            return arguments[0]
+        change = builder.fpext if before < after else builder.fptrunc
+        return change(arguments[0], context.get_value_type(signature.return_type))
+
+    return result(x, array), code
 
 
 @intrinsic
