@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from structmask.graphs.panels import Panels
 from structmask.graphs.slopes import Slope
 from structmask.graphs.tree import Forest
 from structmask.graphs.tree_building import as_forest
-from structmask.graphs.tree_table import TreeTable, by_rows, folded, real_view, runs_merges, unfolded
+from structmask.graphs.tree_table import (
+    TreeTable,
+    by_entries,
+    by_rows,
+    folded,
+    is_small,
+    real_view,
+    runs_merges,
+    unfolded,
+)
 from structmask.graphs.windows import evaluate
 from structmask.linalg.convergence import ConvergenceWarning
 from structmask.linalg.generators import Gradients, unbroadcast
@@ -108,6 +118,8 @@ class TreeFunction(DistanceMask):
     def _matmat(self, X: Array) -> Array:
         if not runs_merges(X):
             return by_rows(self, X)
+        if is_small(self, math.prod(X.shape[:-2]) * X.shape[-1]):
+            return by_entries(self, X)
         X = self.forest.padded(X)
         x = folded(X)
         found = unfolded(self.panels.apply(real_view(x)).view(x.dtype), X.shape)
@@ -170,7 +182,7 @@ class TreeFunction(DistanceMask):
         return abs(self.scale) * largest * (plan.tolerance + _ROUNDING)
 
     def _work(self, columns: int) -> Work:
-        if not runs_merges(np.empty(0)):
+        if not runs_merges(np.empty(0)) or is_small(self, columns):
             return Work(gemm=2.0 * self.forest.visible**2 * columns, calls=1)
         return self.panels.work(columns)
 

@@ -21,6 +21,9 @@ from structmask.linalg.generators import Gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding
 
+SMALL = 512  # nodes of a mask that is multiplied by its entries; twice as many for few columns
+_FEW = 16
+_MOST_KEPT = 1 << 22  # entries
 _DIRECT = 8.0  # pairs a point and octave of a grid from which on transforms win
 
 
@@ -59,6 +62,8 @@ class TreeTable(StructuredMatrix):
     def _matmat(self, X: Array) -> Array:
         if not runs_merges(X):
             return by_rows(self, X)
+        if is_small(self, math.prod(X.shape[:-2]) * X.shape[-1]):
+            return by_entries(self, X)
         X = self.forest.padded(X)
         own = self.values.shape[:-1]
         batch = np.broadcast_shapes(own, X.shape[:-2])
@@ -135,7 +140,7 @@ class TreeTable(StructuredMatrix):
 
     def _work(self, columns: int) -> Work:
         tables = math.prod(self.shape[:-2]) * (2 if arrays.is_complex(self.values) else 1)
-        if not runs_merges(self.values):
+        if not runs_merges(self.values) or is_small(self, columns):
             return Work(gemm=2.0 * tables * self.forest.visible**2 * columns, calls=1)
         return self._plan_of.work(columns) * tables
 
@@ -227,6 +232,21 @@ class TablePlan:
 def runs_merges(X: Array) -> bool:
     """Whether the merge plan and its kernels take an array; elsewhere rows of entries do."""
     return get_backend() != "numpy" and arrays.home(X) == "numpy"
+
+
+def is_small(mask: StructuredMatrix, columns: int) -> bool:
+    """Whether all entries, made once and kept, multiply so many columns faster than the merge plan does."""
+    n = mask.shape[-1]
+    return math.prod(mask.shape) <= _MOST_KEPT and (n <= SMALL or (n <= 2 * SMALL and columns <= _FEW))
+
+
+def by_entries(mask: StructuredMatrix, X: Array) -> Array:
+    """The product of a small mask by its entries, in double precision as that by merges; they are kept."""
+    nodes = np.arange(mask.shape[-1])
+    if "_entries" not in mask.__dict__:
+        mask.__dict__["_entries"] = mask._block(nodes, nodes, np.empty(0))
+    Y = mask.__dict__["_entries"] @ X.astype(np.result_type(X, np.float64), copy=False)
+    return Y.astype(arrays.dtype_of(arrays.precision(X), complex_=Y.dtype.kind == "c"), copy=False)
 
 
 def row_blocks(mask: StructuredMatrix, X: Array) -> Iterator[tuple[int, int]]:
