@@ -52,7 +52,7 @@ def as_adjacency(
     Raises
     ------
     TypeError
-        If the argument is no graph, or weights are complex or no numbers.
+        If the argument is no graph, weights are complex or no numbers, or any of them is on a device.
     ValueError
         If the matrix is not square, weights are not finite, or edges and nodes do not fit.
 
@@ -105,6 +105,17 @@ def undirected(graph: Any, purpose: str) -> Any:
     return W
 
 
+def check_on_host(**given: Any) -> None:
+    """Refuses parts of a graph, by name, that live on a device: graphs are prepared on the host."""
+    for name, part in given.items():
+        if any(arrays.home(a) == "cupy" for a in (part, *(part[:2] if isinstance(part, tuple | list) else ()))):
+            msg = (
+                f"graphs are prepared on the host, but {name} is on a device; pass structmask.to_numpy of it, and move "
+                "the matrix that is made of the graph with .to('cupy')"
+            )
+            raise TypeError(msg)
+
+
 def is_symmetric(W: Any) -> bool:
     """Whether W_ij = W_ji up to rounding for all entries of a sparse matrix."""
     T = scipy.sparse.csr_array(W.T)
@@ -132,9 +143,7 @@ def _from_graph(graph: Any, weight: str | None) -> Any:
     library = type(graph).__module__.partition(".")[0]
     if arrays.is_sparse(graph) and arrays.home(graph) == "numpy":
         return as_csr(graph, "as_adjacency")
-    if arrays.home(graph) == "cupy":
-        msg = "graphs are prepared on the host: pass graph.get(), and move the matrix made of it with .to('cupy')"
-        raise TypeError(msg)
+    check_on_host(graph=graph)
     if library == "networkx" or hasattr(graph, "is_multigraph"):
         return _assembled(_networkx(graph, weight))
     if library == "igraph" or hasattr(graph, "get_edgelist"):
@@ -188,6 +197,7 @@ def _from_edges(nodes: Any, edges: Any, weights: Any) -> Any:
     if nodes is None:
         msg = "edges= needs nodes=, the number of nodes: isolated ones have no edge to tell of them"
         raise ValueError(msg)
+    check_on_host(edges=edges, weights=weights)
     n, ends = operator.index(nodes), np.asarray(edges)
     if ends.size == 0:
         ends = np.zeros((2, 0), dtype=np.int64)

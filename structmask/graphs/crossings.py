@@ -28,7 +28,7 @@ class DistanceMask(StructuredMatrix):
 
     def __post_init__(self) -> None:
         if self.lengths is not None and self.lengths is not self.forest.lengths:
-            object.__setattr__(self, "forest", as_forest(self.forest, lengths=self.lengths))
+            object.__setattr__(self, "forest", as_forest(self.forest, lengths=arrays.to_numpy(self.lengths)))
         object.__setattr__(self, "lengths", self.forest.lengths)
 
     @property

@@ -9,6 +9,7 @@ import scipy.sparse
 from scipy.sparse import csgraph
 
 from structmask.backends import arrays
+from structmask.graphs.adjacency import as_adjacency, check_on_host
 from structmask.graphs.tree import Floats, Forest, Ints
 
 
@@ -37,6 +38,8 @@ def as_forest(tree: Any = None, /, *, parents: Any = None, lengths: Any = None) 
 
     Raises
     ------
+    TypeError
+        If parents or lengths are on a device.
     NotATreeError
         If there is a cycle: the message names an edge of it.
     ValueError
@@ -52,6 +55,7 @@ def as_forest(tree: Any = None, /, *, parents: Any = None, lengths: Any = None) 
     >>> as_forest(parents=[-1, 0, 0, 1], lengths=[0, 1.5, 2.0, 0.5])
     Forest(4 nodes, 1 trees)
     """
+    check_on_host(parents=parents, lengths=lengths)
     if (tree is None) == (parents is None):
         msg = "as_forest takes a graph or parents=, one of them"
         raise TypeError(msg)
@@ -103,8 +107,6 @@ def _lengths(parents: Ints, lengths: Any) -> Floats:
 
 
 def _from_graph(graph: Any) -> Forest:
-    from structmask.graphs.adjacency import as_adjacency
-
     n, u, v, w = _edges(as_adjacency(graph))
     ends, marks = np.concatenate([u, v]), np.ones(2 * u.size)
     pattern = scipy.sparse.csr_array((marks, (ends, np.concatenate([v, u]))), shape=(n, n))
