@@ -11,11 +11,11 @@ import scipy.sparse
 
 from structmask import to_numpy, use_backend
 from structmask.backends.config import cupy_status
-from structmask.graphs import tree_table
+from structmask.graphs import exponentials, tree_table
 from tests.cases import CASES
 from tests.gpu import record, stand_in
 
-tree_table.SMALL = 0  # trees of any size go by merges, but where their entries are what is tested
+tree_table.SMALL = exponentials.MOST = 0  # masks of trees go by merges, but where other ways are what is tested
 os.environ["STRUCTMASK_CACHE"] = os.devnull  # what was measured on this machine has no part in tests
 hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, database=None)

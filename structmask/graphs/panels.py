@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from structmask.backends.arrays import Array
+from structmask.graphs.exponentials import Exponentials, exponentials
 from structmask.graphs.hankel import Grids, Hankel
 from structmask.graphs.merges import SERIAL_SIZE, Merges, chunks
 from structmask.graphs.tree import Floats, Ints
@@ -46,6 +47,11 @@ class Panels:
         deepest = int(min(_DEEPEST, max(4, np.ceil(np.log2(max(n, 2))) + 3)))
         reach = max(self.of.reach, 1e-9 * furthest)
         return Windows(self.function, furthest, reach, self.tolerance, max(n, 1), deepest)
+
+    @cached_property
+    def exponentials(self) -> Exponentials | None:
+        """What f is as a short sum of exponentials, if it is one: then nothing else here is needed for a product."""
+        return exponentials(self.windows) if len(self.of.merges) else None
 
     # --- the grid, for f that is rough everywhere -------------------------------------------------------------------
 

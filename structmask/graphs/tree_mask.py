@@ -120,9 +120,11 @@ class TreeFunction(DistanceMask):
             return by_rows(self, X)
         if is_small(self, math.prod(X.shape[:-2]) * X.shape[-1]):
             return by_entries(self, X)
-        X = self.forest.padded(X)
+        X, plan = self.forest.padded(X), self.panels
         x = folded(X)
-        found = unfolded(self.panels.apply(real_view(x)).view(x.dtype), X.shape)
+        columns = real_view(x)
+        Y = plan.apply(columns) if plan.exponentials is None else plan.exponentials.product(self.forest, columns)
+        found = unfolded(Y.astype(columns.dtype, copy=False).view(x.dtype), X.shape)
         dtype = np.result_type(X, np.complex64) if isinstance(self.scale, complex) else X.dtype
         return self.forest.shown(np.ascontiguousarray(found if self.scale == 1 else self.scale * found, dtype))
 
@@ -184,6 +186,8 @@ class TreeFunction(DistanceMask):
     def _work(self, columns: int) -> Work:
         if not runs_merges(np.empty(0)) or is_small(self, columns):
             return Work(gemm=2.0 * self.forest.visible**2 * columns, calls=1)
+        if (short := self.panels.exponentials) is not None:
+            return short.work(self.forest.size, columns)
         return self.panels.work(columns)
 
     def _rounding(self, unit: float) -> Rounding:
@@ -223,8 +227,9 @@ def tree_mask(
 
     Notes
     -----
-    O(n log^2 n) a column for a table, O(n log n) for a function that is smooth but for a few places; one that is rough
-    everywhere on the scale of the distances needs more, up to all pairs: `explain` tells.
+    O(n log^2 n) a column for a table, O(n) for a short sum of exponentials, such as a cosine, and O(n log n) for a
+    function that is smooth but for a few places; one that is rough everywhere on the scale of the distances needs more,
+    up to all pairs: `explain` tells.
 
     Examples
     --------
