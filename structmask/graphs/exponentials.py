@@ -26,8 +26,7 @@ MOST = 4  # exponentials
 _OCTAVES = 26  # of h
 _POINTS = 128  # where a stretch is met
 _NOISE = 1e-12  # of values, relative to the largest
-_STRAY = 1e-2  # error on a longer stretch, relative to the largest value, beyond which f does not go on like that
-_STEPS = 3  # of Gauss and Newton for a stretch
+_STRAY = 1e-2, 1e-4, 1e-8  # errors on a longer stretch, before and after steps, with which f does not go on like that
 _LARGEST = 8.0  # sum of |c| over the largest |f|: what terms may cancel
 
 
@@ -118,15 +117,16 @@ def _extended(f: Callable[[Any], Any], z: Any, length: float, reach: float) -> E
         length, before = min(2 * length, reach), length
         d = np.append(d, before + (length - before) * scatter)  # terms that have died out are met where they live
         values = evaluate(f, d)
-        for _ in range(_STEPS):
+        for most in _STRAY:
             c, error = _coefficients(z, d, values)
-            if not error <= _STRAY * abs(values).max():
+            if not error <= most * abs(values).max():
                 return None
-            E = np.exp(-np.multiply.outer(d, z))
-            slopes = np.concatenate([E, -c * d[:, None] * E], axis=1)
-            z = z + np.linalg.lstsq(slopes, values - E @ c, rcond=None)[0][z.size :]
+            if most > _STRAY[-1]:
+                E = np.exp(-np.multiply.outer(d, z))
+                slopes = np.concatenate([E, -c * d[:, None] * E], axis=1)
+                z = z + np.linalg.lstsq(slopes, values - E @ c, rcond=None)[0][z.size :]
         if length >= reach:
-            return _folded(z, _coefficients(z, d, values)[0], reach)
+            return _folded(z, c, reach)
 
 
 def _folded(z: Any, c: Any, reach: float) -> Exponentials | None:
