@@ -21,7 +21,7 @@ from structmask.backends._numba.lanes import (
 )
 from structmask.backends._numba.panel_plan import BEGIN, CHILDREN, END, INDEX, LEFT, LEVEL, OWN, USE
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.vectors import axpy
+from structmask.backends._numba.vectors import axpy, scaled, times_add
 
 _POINTS = 8
 _U = np.uint64  # numba tests signed indices for being negative
@@ -33,32 +33,11 @@ def _polynomials(dist, at, count, h, index, T):
     for i in range(_POINTS):
         T[0, i] = 1.0
         T[1, i] = 2 * (dist[at + min(i, count - 1)] / h - index) - 1
-    a0, a1, a2, a3, a4, a5, a6, a7 = 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0
-    b0, b1, b2, b3, b4, b5, b6, b7 = T[1, 0], T[1, 1], T[1, 2], T[1, 3], T[1, 4], T[1, 5], T[1, 6], T[1, 7]
-    x0, x1, x2, x3, x4, x5, x6, x7 = 2 * b0, 2 * b1, 2 * b2, 2 * b3, 2 * b4, 2 * b5, 2 * b6, 2 * b7
+    above, here = row(T, 0), row(T, 1)
+    twice = scaled(2.0, here)
     for q in range(2, T.shape[0]):
-        a0, a1, a2, a3 = x0 * b0 - a0, x1 * b1 - a1, x2 * b2 - a2, x3 * b3 - a3
-        a4, a5, a6, a7 = x4 * b4 - a4, x5 * b5 - a5, x6 * b6 - a6, x7 * b7 - a7
-        t = T[q]
-        t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7] = a0, a1, a2, a3, a4, a5, a6, a7
-        a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7 = (
-            b0,
-            b1,
-            b2,
-            b3,
-            b4,
-            b5,
-            b6,
-            b7,
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7,
-        )
+        above, here = here, times_add(twice, here, scaled(-1.0, above))
+        set_row(T, q, here)
 
 
 @njit(nogil=True, cache=True)
@@ -105,7 +84,8 @@ def _gathered(panels, P, node, dist, h, X, T, x, M, first):
         _polynomials(dist, at, count, h, panels[P, INDEX], T)
         for i in range(count):
             copy_row(X, node[at + i], x, i)
-        x[count:] = 0.0
+        if count < _POINTS:
+            x[count:] = 0.0
         _add_eight(T, x, M, first)
         at += count
 
