@@ -18,7 +18,7 @@ import numpy as np
 
 from structmask.backends.tree_kernels import tree_product
 from structmask.graphs.tree import Floats, Forest
-from structmask.graphs.windows import Windows, evaluate
+from structmask.graphs.windows import Windows, evaluate, scattered
 from structmask.linalg.planning import Work
 
 _HALF = 8  # m
@@ -111,7 +111,7 @@ def _coefficients(z: Any, d: Floats, values: Floats) -> tuple[Any, float]:
 
 def _extended(f: Callable[[Any], Any], z: Any, length: float, reach: float) -> Exponentials | None:
     """The sum on all distances, from rates that are known on a stretch; None if it does not go on like that."""
-    scatter = (np.arange(_POINTS) + np.modf(0.6180339887498949 * np.arange(_POINTS))[0]) / _POINTS
+    scatter = scattered(_POINTS)
     d = length * scatter
     while True:
         length, before = min(2 * length, reach), length
@@ -143,8 +143,5 @@ def _folded(z: Any, c: Any, reach: float) -> Exponentials | None:
 
 
 def _meets(found: Exponentials, windows: Windows) -> bool:
-    points, values = windows.samples
-    if not abs(found._weights).sum() <= _LARGEST * windows.largest:
-        return False
-    floor = 4 * np.abs(evaluate(windows.function, points * (1 + 9e-16)) - values)
-    return bool((abs(found(points) - values) <= 0.1 * windows.tolerance * windows.largest + floor).all())
+    """Whether it is f on all samples, and its terms do not cancel much."""
+    return bool(abs(found._weights).sum() <= _LARGEST * windows.largest) and windows.are_met(found(windows.samples[0]))

@@ -103,13 +103,11 @@ class Panels:
         """Whether local interpolation of f on a grid meets its samples."""
         from structmask.backends._numba.tree_grid import interpolated
 
-        (points, values), N = self.windows.samples, int(2 * self.windows.furthest / step) + 2
+        N = int(2 * self.windows.furthest / step) + 2
         if N < 2 * _GRID_POINTS:
             return False
-        floor = 4 * np.abs(evaluate(self.function, points * (1 + 9e-16)) - values)
         grid = evaluate(self.function, np.arange(N) * step)
-        error = np.abs(interpolated(points / step, grid, _GRID_POINTS) - values)
-        return bool((error <= 0.1 * self.tolerance * self.windows.largest + floor).all())
+        return self.windows.are_met(interpolated(self.windows.samples[0] / step, grid, _GRID_POINTS))
 
     # --- panels -----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,13 @@ def evaluate(function: Callable[[Any], Any], distances: Any) -> Floats:
     return found.astype(np.float64, copy=False)
 
 
+def scattered(count: int) -> Floats:
+    """So many points in [0, 1), one in each of as many equal parts, off every grid."""
+    i = np.arange(count)
+    scatter: Floats = (i + np.modf(i * _GOLDEN)[0]) / count
+    return scatter
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Tests of the windows [s h, (s + 2) h], h = furthest / 2^level, for level = 0 ... deepest.
@@ -63,9 +70,7 @@ class Windows:
     @cached_property
     def samples(self) -> tuple[Floats, Floats]:
         """Points up to the largest distance, off every dyadic grid, and values there."""
-        count = np.arange(_UNIFORM)
-        uniform = (count + np.modf(count * _GOLDEN)[0]) / _UNIFORM
-        octave = 1 + (np.arange(_OCTAVE) + np.modf(np.arange(_OCTAVE) * _GOLDEN)[0]) / _OCTAVE
+        uniform, octave = scattered(_UNIFORM), 1 + scattered(_OCTAVE)
         fine = (0.5 ** np.arange(1, self.deepest + 3)[:, None] * octave).ravel()
         points = 2 * self.furthest * np.unique(np.concatenate([[0.0, 1.0], uniform, fine]))
         points = np.append(points[points < self.reach], self.reach)
@@ -80,6 +85,17 @@ class Windows:
     def largest(self) -> float:
         """The largest |f| among the samples."""
         return max(float(np.abs(self.samples[1]).max()), 1e-300)
+
+    @cached_property
+    def rounding(self) -> Floats:
+        """What the rounding of distances may do to the samples."""
+        points, values = self.samples
+        return 4 * np.abs(evaluate(self.function, points * (1 + _ROUNDING)) - values)
+
+    def are_met(self, found: Floats) -> bool:
+        """Whether other values at the points of the samples are as good as those."""
+        allowed = 0.1 * self.tolerance * self.largest + self.rounding
+        return bool((np.abs(found - self.samples[1]) <= allowed).all())
 
     @cached_property
     def offset(self) -> Ints:
