@@ -57,7 +57,7 @@ def _verdict(panels, P, Q, state, offset, deepest, p):
         return _NOTHING, window
     a, b = panels[P, END] - panels[P, BEGIN], panels[Q, END] - panels[Q, BEGIN]
     if state[window] == SMOOTH:
-        return (_FAR if 2 * a * b > p * (a + b) else _NEAR), window
+        return (_FAR if 3 * a * b > p * (a + b) else _NEAR), window
     few = level == deepest or a * b <= _FEW or a + b <= 2 * p
     return (_NEAR if few else _CLOSER), window
 
