@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Recurrence:
             self._steps: Any = ChebyshevSteps(A, scale, shift)
         else:
             self._steps = _HostSteps(A, scale, shift)
+        self._slope = 2 * scale
 
     def sum(self, X: Array, c: Array) -> Array:
         """sum_k c[..., k] T_k(B) X for X (..., n, q) and c (..., K + 1), batches broadcast; real or complex."""
@@ -55,6 +57,36 @@ class Recurrence:
                 Y[place] = own
         return Y.reshape(*batch, *tail)
 
+    def pullback(self, X: Array, G: Array, c: Array) -> tuple[Array, Array, Array, Array] | None:
+        """The sum, and its cotangents for X, c and the stored entries of A, from that of the result, G.
+
+        X, G (..., n, q) and c (..., K + 1) have one batch, c perhaps none. None where there is no kernel for it: on a
+        GPU, for matrices that are not symmetric and for complex coefficients.
+        """
+        steps = self._steps
+        if not isinstance(steps, _HostSteps) or is_complex(c) or X.dtype != G.dtype or not X.size:
+            return None
+        if not (X.real.dtype == c.dtype == steps.matrix[2].dtype) or not steps.is_symmetric:
+            return None
+        if math.prod(c.shape[:-1]) == 1:  # all operands are columns side by side
+            columns = (np.moveaxis(a, -2, 0).reshape(X.shape[-2], -1) for a in (X, G))
+            Y, Z, d_c, d_data = self._one_pullback(*columns, c.reshape(-1))
+            Y, Z = (np.moveaxis(a.reshape(X.shape[-2], *X.shape[:-2], -1), 0, -2) for a in (Y, Z))
+            return Y, Z, d_c.reshape(c.shape), d_data
+        parts = [self._one_pullback(X[at], G[at], c[at]) for at in np.ndindex(*X.shape[:-2])]
+        Y, Z, d_c = (
+            np.stack(part).reshape(*X.shape[:-2], *part[0].shape) for part in list(zip(*parts, strict=True))[:3]
+        )
+        return Y, Z, d_c, sum(part[3] for part in parts)
+
+    def _one_pullback(self, X: Array, G: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+        """For one operand (n, q) and one function (K + 1,)."""
+        kind = X.dtype
+        X, G = (np.ascontiguousarray(a).view(c.dtype) for a in (X, G))
+        Y, Z, d_c, d_data = self._steps.pullback(X, G, c)
+        Y, Z = (np.ascontiguousarray(a).view(kind) for a in (Y, Z))
+        return Y, Z, d_c.astype(c.dtype), (self._slope * d_data).astype(c.dtype)
+
     def _one(self, X: Array, c: Array) -> Array:
         """All functions c (F, K + 1) of one operand (n, q), as (F, n, q)."""
         xp = namespace(X)
@@ -74,19 +106,52 @@ class _HostSteps:
         from structmask.backends._numba.chebyshev import AHEAD
 
         n, order = A.shape[0], _shorter_order(A)
-        self.order = np.arange(n) if order is None else order
-        B = scipy.sparse.csr_array(A if order is None else A[order][:, order])
-        B = scipy.sparse.csr_array(2 * scale * B - 2 * shift * scipy.sparse.eye_array(n, format="csr"))
+        self._given, self.order = A, np.arange(n) if order is None else order
+        values = np.concatenate([2 * scale * A.data, np.full(n, -2 * shift, A.dtype)])
+        ends = tuple(np.concatenate([end, np.arange(n)]) for end in self._ends())
+        B = scipy.sparse.csr_array(scipy.sparse.coo_array((values, ends), shape=A.shape))  # entries of zero stay
         B.sort_indices()
         self.reach = int(_distances(B).max(initial=0))
         indices = np.concatenate([B.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
         self.matrix = B.indptr.astype(np.int64), indices, np.ascontiguousarray(B.data, dtype=A.dtype)
+
+    def _ends(self) -> tuple[Array, Array]:
+        """Row and column of the given stored entries in the order of this plan."""
+        place = np.argsort(self.order)
+        return np.repeat(place, np.diff(self._given.indptr)), place[self._given.indices]
+
+    def _positions(self, rows: Array, columns: Array) -> Array:
+        """Where entries are among those stored here."""
+        (indptr, indices, data), n = self.matrix, self.order.size
+        keys = np.repeat(np.arange(n), np.diff(indptr)) * n + indices[: data.size]
+        return np.minimum(np.searchsorted(keys, rows * np.int64(n) + columns), data.size - 1)
+
+    @cached_property
+    def entries(self) -> Array:
+        """Positions here of the given stored entries."""
+        return self._positions(*self._ends())
+
+    @cached_property
+    def is_symmetric(self) -> bool:
+        """Whether the matrix is its own transpose: then one recurrence serves both."""
+        (indptr, indices, data), n = self.matrix, self.order.size
+        rows, columns = np.repeat(np.arange(n), np.diff(indptr)), indices[: data.size]
+        mirror = self._positions(columns, rows)
+        return bool(np.array_equal(rows[mirror], columns) and np.array_equal(data[mirror], data))
 
     def sums(self, X: Array, c: Array) -> Array:
         """sum_k c[f, k] T_k(B) X as (functions, n, q), for real X (n, q) and c (functions, K + 1)."""
         from structmask.backends._numba.chebyshev import chebyshev_sum
 
         return chebyshev_sum(self.matrix, self.order, self.reach, np.ascontiguousarray(X), np.ascontiguousarray(c))
+
+    def pullback(self, X: Array, G: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+        """The sum, and its cotangents for X (n, q), c (K + 1,) and the given stored entries of 2 B."""
+        from structmask.backends._numba.chebyshev_pullback import chebyshev_pullback
+
+        operands = map(np.ascontiguousarray, (X, G, c))
+        Y, Z, d_c, d_data = chebyshev_pullback(self.matrix, self.order, self.reach, *operands)
+        return Y, Z, d_c, d_data[self.entries]
 
 
 def _shorter_order(A: Array) -> Array | None:

@@ -69,13 +69,13 @@ class Expansion(Method):
     def work(self, columns: int) -> Work:
         return self.polynomial._work(columns)
 
-    def pullback(self, G: Array, X: Array) -> Gradients | None:
-        """Gradients for the stored entries of L and for the coefficients."""
+    def pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients] | None:
+        """The product with X, the adjoint's with G, and gradients for the stored entries of L and the coefficients."""
         try:
-            inner = self.polynomial._pullback(G, X)
+            Y, Z, inner = self.polynomial._joint_pullback(G, X)
         except ResidualError:
             return None
-        return {"csr": inner["matrix"]["csr"], "coefficients": inner["coefficients"]}
+        return Y, Z, {"csr": inner["matrix"]["csr"], "coefficients": inner["coefficients"]}
 
     def response_pullback(self, response: Response, d_c: Array) -> Gradients:
         """sum_k conj(dc_k / dtheta) d_c_k: derivatives of h have a series as h has."""

@@ -145,24 +145,28 @@ class SpectralFilter(StructuredMatrix):
         return changed if changed.dtype.kind == np.dtype(dtype).kind else changed * (1 + 0j)  # nothing to be complex
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
+        return self._joint_pullback(G, X)[2]
+
+    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
+        """The product with X, that of the adjoint with G, and the gradients."""
         sides, edges = self._sides, self._edges
-        H, Z = (G, X) if sides is None else (sides[0][:, None] * G, sides[1][:, None] * X)
-        way, inner = self._differentiated(H, Z)
+        scaled = (G, X) if sides is None else (sides[0][:, None] * G, sides[1][:, None] * X)
+        way, Y, Z, inner = self._differentiated(*scaled)
         d_weights = edges.laplacian_pullback(inner["csr"])
         if sides is not None:  # the factors by degrees depend on the weights, too
-            p = way.polynomial
-            products = _row_products(G, p._matmat(Z)), _row_products(p.mH._matmat(H), X)
+            products = _row_products(G, Y), _row_products(Z, X)
             d_weights = d_weights + edges.sides_pullback(*products, is_transposed=self.design.is_transposed)
+            Y, Z = sides[0][:, None] * Y, sides[1][:, None] * Z
         d_c = inner["coefficients"]
         if isinstance(self.response, Sampled):
-            return {"weights": d_weights, "response": {"coefficients": d_c}}
-        return {"weights": d_weights, "response": way.response_pullback(self.response, d_c)}
+            return Y, Z, {"weights": d_weights, "response": {"coefficients": d_c}}
+        return Y, Z, {"weights": d_weights, "response": way.response_pullback(self.response, d_c)}
 
-    def _differentiated(self, G: Array, X: Array) -> tuple[Expansion, Gradients]:
-        """The cheaper of the two expansions, and its gradients."""
+    def _differentiated(self, G: Array, X: Array) -> tuple[Expansion, Array, Array, Gradients]:
+        """The cheaper of the two expansions, both products and its gradients."""
         for way in self._in_order(X):
-            if isinstance(way, Expansion) and (inner := way.pullback(G, X)) is not None:
-                return way, inner
+            if isinstance(way, Expansion) and (found := way.pullback(G, X)) is not None:
+                return way, *found
         msg = "no expansion serves"  # the one in L always does
         raise AssertionError(msg)
 

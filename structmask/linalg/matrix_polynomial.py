@@ -77,7 +77,7 @@ class MatrixFunction(StructuredMatrix):
         return (*batch, *self.matrix.shape[-2:])
 
     def _matmat(self, X: Array) -> Array:
-        if isinstance(self.matrix, Sparse) and has_recurrence(self.matrix.csr.data):
+        if self._is_compiled:
             return self._recurrence.sum(X, self.coefficients)
         c = self.coefficients[..., None, None]
         T, following = X, self._scaled(self.matrix, X)
@@ -86,6 +86,10 @@ class MatrixFunction(StructuredMatrix):
             T, following = following, self._following(self.matrix, following, T)
             Y = Y + c[..., k, :, :] * following
         return Y
+
+    @property
+    def _is_compiled(self) -> bool:
+        return isinstance(self.matrix, Sparse) and has_recurrence(self.matrix.csr.data)
 
     @cached_property
     def _recurrence(self) -> Recurrence:
@@ -107,32 +111,46 @@ class MatrixFunction(StructuredMatrix):
         )
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """With R_k = conj(c_k) G + 2 B^H R_{k+1} - R_{k+2}, B has the gradient R_1 T_0^H + sum_{k>1} 2 R_k T_{k-1}^H.
+        return self._joint_pullback(G, X)[2]
 
-        T_K comes first; then both recurrences run downwards together, and nothing is stored.
+    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
+        """The product with X, that of the adjoint with G, and the gradients.
+
+        With R_k = conj(c_k) G + 2 B^H R_{k+1} - R_{k+2}, B has the gradient R_1 T_0^H + sum_{k>1} 2 R_k T_{k-1}^H, and
+        the adjoint's product is conj(c_0) G + B^H R_1 - R_2. T_K comes first; then both recurrences run downwards
+        together, and nothing is stored.
         """
+        if self._is_compiled and (found := self._recurrence.pullback(*self._aligned(X, G), self.coefficients)):
+            Y, Z, d_c, d_data = found
+            return Y, Z, self._gradients({"csr": d_data}, d_c)
         xp, adjoint, (low, high) = arrays.namespace(X), self.matrix.mH, self.interval
-        c = xp.conj(self.coefficients) if arrays.is_complex(self.coefficients) else self.coefficients
-        c, d_matrix = c[..., None, None], None
-        T, previous = self._scaled(self.matrix, X), X
+        c = self.coefficients[..., None, None]
+        conj = xp.conj(c) if arrays.is_complex(c) else c
+        T, previous, d_matrix = self._scaled(self.matrix, X), X, None
         for _ in range(2, self.degree + 1):
             T, previous = self._following(self.matrix, T, previous), T
-        R, above = c[..., self.degree, :, :] * G, xp.zeros_like(G)
+        Y, R, above = c[..., self.degree, :, :] * T, conj[..., self.degree, :, :] * G, xp.zeros_like(G)
         d_coefficients = [_inner(G, T)]
         for k in range(self.degree, 0, -1):
             weight = (2.0 if k == 1 else 4.0) / (high - low)
             d_matrix = _accumulated(d_matrix, self._matrix_pullback(weight * R, previous))
             d_coefficients.append(_inner(G, previous))
+            Y = Y + c[..., k - 1, :, :] * previous
             if k == 1:
                 break
-            R, above = c[..., k - 1, :, :] * G + self._following(adjoint, R, above), R
+            R, above = conj[..., k - 1, :, :] * G + self._following(adjoint, R, above), R
             T, previous = previous, self._following(self.matrix, previous, T)
-        d_c = xp.stack(d_coefficients[::-1], axis=-1)
-        shape = tuple(self.coefficients.shape)
-        return {
-            "matrix": d_matrix,
-            "coefficients": unbroadcast(d_c, shape, complex_=arrays.is_complex(self.coefficients)),
-        }
+        Z = conj[..., 0, :, :] * G + self._scaled(adjoint, R) - above
+        return Y, Z, self._gradients(d_matrix, xp.stack(d_coefficients[::-1], axis=-1))
+
+    def _aligned(self, *operands: Array) -> list[Array]:
+        """Operands of one dtype with the whole batch."""
+        batch = np.broadcast_shapes(self.shape[:-2], *(tuple(a.shape[:-2]) for a in operands))
+        return [np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(*operands)]
+
+    def _gradients(self, d_matrix: Any, d_c: Array) -> Gradients:
+        shape, complex_ = tuple(self.coefficients.shape), arrays.is_complex(self.coefficients)
+        return {"matrix": d_matrix, "coefficients": unbroadcast(d_c, shape, complex_=complex_)}
 
     def _matrix_pullback(self, R: Array, T: Array) -> Gradients:
         xp, batch = arrays.namespace(R), np.broadcast_shapes(tuple(R.shape[:-2]), tuple(T.shape[:-2]))

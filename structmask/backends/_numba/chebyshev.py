@@ -58,7 +58,7 @@ def chebyshev_sum(matrix: Matrix, order: np.ndarray, reach: int, X: np.ndarray, 
     is_serial = work * depth < SERIAL_WORK
     is_apart = is_serial and panels > 1 and work * panels * c.shape[1] >= SERIAL_WORK
     passage = _passage(matrix, 1 if is_serial else get_num_threads(), depth, max(1, reach))
-    lines, weights = _lines(X, panels * width), _threes(c)
+    lines, weights = whole_lines(X, panels * width), _threes(c)
     Y = np.empty((len(c), *lines.shape), X.dtype)
     size = _block(n * width * X.itemsize)
     together = min(panels, max(get_num_threads(), _ROOM // (blocks * size))) if is_apart else 1
@@ -82,7 +82,7 @@ def _block(size: int) -> int:
     return size + (_PLACE - size) % _PAGE
 
 
-def _lines(X: np.ndarray, columns: int) -> np.ndarray:
+def whole_lines(X: np.ndarray, columns: int) -> np.ndarray:
     """X with rows of whole cache lines."""
     if X.shape[1] == columns:
         return X
@@ -195,7 +195,8 @@ def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, first, las
     """Term k in some rows."""
     T, S, sums, kind = blocks[(k + 1) % 2], blocks[k % 2], blocks[2:], blocks.dtype.type
     three, minus, ends = weights[k], kind(-2 if k == 2 else -1), k == weights.shape[0] - 1
-    if k > 1 and k % 3 != 2 and not ends:
+    is_taken = k % 3 == 2 and (k == 2 or np.any(three != 0))
+    if k > 1 and not is_taken and not ends:
         _rows(indptr, indices, data, T, S, minus, first, last, asks)
     elif k > 2 and weights.shape[1] == 1 and not ends:
         _rows_and_sum(indptr, indices, data, T, S, sums, three, minus, first, last, asks)

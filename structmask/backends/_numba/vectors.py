@@ -143,15 +143,19 @@ def inner(_context: Any, x: Any, y: Any) -> Any:
     """The sum of the products of two vectors, halves added to halves."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        total, size, place = builder.fmul(*arguments), WIDTH, ir.IntType(32)
-        while size > 1:
-            size //= 2
-            halves = (ir.Constant(ir.VectorType(place, size), [first + i for i in range(size)]) for first in (0, size))
-            nothing = ir.Constant(total.type, ir.Undefined)
-            total = builder.fadd(*(builder.shuffle_vector(total, nothing, half) for half in halves))
-        return builder.extract_element(total, place(0))
+        return _halved(builder, builder.fmul(*arguments))
 
     return x.dtype(x, x), code
+
+
+@intrinsic
+def total_of(_context: Any, x: Any) -> Any:
+    """The sum of a vector, halves added to halves."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return _halved(builder, arguments[0])
+
+    return x.dtype(x), code
 
 
 @intrinsic
@@ -168,6 +172,17 @@ def prefetch(_context: Any, array: Any, position: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64), code
+
+
+def _halved(builder: Any, total: Any) -> Any:
+    """The sum of a vector."""
+    size, place = total.type.count, ir.IntType(32)
+    while size > 1:
+        size //= 2
+        halves = (ir.Constant(ir.VectorType(place, size), [first + i for i in range(size)]) for first in (0, size))
+        nothing = ir.Constant(total.type, ir.Undefined)
+        total = builder.fadd(*(builder.shuffle_vector(total, nothing, half) for half in halves))
+    return builder.extract_element(total, place(0))
 
 
 def _loaded(step: int) -> Any:
