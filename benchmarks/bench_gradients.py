@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array, eye_array, kron
 
 from benchmarks import peers
 from benchmarks.bench_attention import inputs
@@ -17,11 +18,27 @@ from benchmarks.contest import relative_error
 from benchmarks.report import Row
 from benchmarks.settings import Settings
 from benchmarks.timing import interleaved
-from structmask import Causal, ExponentialSum, LowRank, StructuredMatrix, Toeplitz, as_forest, tree_decay
+from structmask import (
+    Causal,
+    ExponentialSum,
+    LowRank,
+    StructuredMatrix,
+    Toeplitz,
+    as_forest,
+    diffusion_kernel,
+    tree_decay,
+)
 from structmask.attention import attend, attend_pullback
+from structmask.graphs import SpectralFilter
 from structmask.linalg.composite import Sum
 
-_KINDS = {Causal: "causal", ExponentialSum: "exponential sum", LowRank: "low rank", Sum: "low rank + causal"}
+_KINDS = {
+    Causal: "causal",
+    ExponentialSum: "exponential sum",
+    LowRank: "low rank",
+    Sum: "low rank + causal",
+    SpectralFilter: "diffusion",
+}
 LONGEST = 8192  # tokens from which on the dense computation is left out
 
 
@@ -40,9 +57,21 @@ def rows(settings: Settings) -> Iterator[Row]:
         factors = np.random.default_rng(2).uniform(0.1, 1.0, (2, L, 4)).astype(np.float32)
         yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors))
         yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors) + Causal(L, decay=0.99))
+    for L in (17,) if settings.tiny else (1024, 10_000):
+        for t in (1.0, 10.0):
+            yield _row(L, 3 if settings.tiny else 16, settings, diffusion_kernel(_grid(L), t))
+
+
+def _grid(L: int) -> csr_array:
+    """A square grid of about L nodes."""
+    side = max(2, round(L**0.5))
+    path = diags_array([np.ones(side - 1, np.float32)] * 2, offsets=[-1, 1])
+    eye = eye_array(side, dtype=np.float32)
+    return csr_array(kron(path, eye) + kron(eye, path))
 
 
 def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:
+    L = L if mask is None else mask.shape[-1]  # a grid has a whole side
     F, G, V, table = inputs(L, m, m)
     kind = "relative positions" if mask is None else _KINDS.get(type(mask), "tree")
     chosen: StructuredMatrix = Toeplitz(table) if mask is None else mask
