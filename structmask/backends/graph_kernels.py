@@ -60,8 +60,8 @@ class Recurrence:
     def pullback(self, X: Array, G: Array, c: Array) -> tuple[Array, Array, Array, Array] | None:
         """The sum, and its cotangents for X, c and the stored entries of A, from that of the result, G.
 
-        X, G (..., n, q) and c (..., K + 1) have one batch, c perhaps none. None where there is no kernel for it: on a
-        GPU, for matrices that are not symmetric and for complex coefficients.
+        X and G (..., n, q) have one batch, which that of c (..., K + 1) broadcasts to, as that of its cotangent does.
+        None where there is no kernel for it: on a GPU, for matrices that are not symmetric and complex coefficients.
         """
         steps = self._steps
         if not isinstance(steps, _HostSteps) or is_complex(c) or X.dtype != G.dtype or not X.size:
@@ -69,15 +69,15 @@ class Recurrence:
         if not (X.real.dtype == c.dtype == steps.matrix[2].dtype) or not steps.is_symmetric:
             return None
         if math.prod(c.shape[:-1]) == 1:  # all operands are columns side by side
-            columns = (np.moveaxis(a, -2, 0).reshape(X.shape[-2], -1) for a in (X, G))
-            Y, Z, d_c, d_data = self._one_pullback(*columns, c.reshape(-1))
+            x, g = (np.moveaxis(a, -2, 0).reshape(X.shape[-2], -1) for a in (X, G))
+            Y, Z, d_c, d_data = self._one_pullback(x, g, c.reshape(-1))
             Y, Z = (np.moveaxis(a.reshape(X.shape[-2], *X.shape[:-2], -1), 0, -2) for a in (Y, Z))
             return Y, Z, d_c.reshape(c.shape), d_data
+        c = np.broadcast_to(c, (*X.shape[:-2], c.shape[-1]))
         parts = [self._one_pullback(X[at], G[at], c[at]) for at in np.ndindex(*X.shape[:-2])]
-        Y, Z, d_c = (
-            np.stack(part).reshape(*X.shape[:-2], *part[0].shape) for part in list(zip(*parts, strict=True))[:3]
-        )
-        return Y, Z, d_c, sum(part[3] for part in parts)
+        Y, Z, d_c, d_data = zip(*parts, strict=True)
+        Y, Z, d_c = (np.stack(part).reshape(*X.shape[:-2], *part[0].shape) for part in (Y, Z, d_c))
+        return Y, Z, d_c, sum(d_data)
 
     def _one_pullback(self, X: Array, G: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """For one operand (n, q) and one function (K + 1,)."""

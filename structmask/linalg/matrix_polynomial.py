@@ -120,9 +120,11 @@ class MatrixFunction(StructuredMatrix):
         the adjoint's product is conj(c_0) G + B^H R_1 - R_2. T_K comes first; then both recurrences run downwards
         together, and nothing is stored.
         """
-        if self._is_compiled and (found := self._recurrence.pullback(*self._aligned(X, G), self.coefficients)):
-            Y, Z, d_c, d_data = found
-            return Y, Z, self._gradients({"csr": d_data}, d_c)
+        if self._is_compiled:
+            x, g = self._aligned(X, G)
+            if (found := self._recurrence.pullback(x, g, self.coefficients)) is not None:
+                Y, Z, d_c, d_data = found
+                return Y, Z, self._gradients({"csr": d_data}, d_c)
         xp, adjoint, (low, high) = arrays.namespace(X), self.matrix.mH, self.interval
         c = self.coefficients[..., None, None]
         conj = xp.conj(c) if arrays.is_complex(c) else c

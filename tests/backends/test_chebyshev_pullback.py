@@ -22,11 +22,11 @@ def by_definition(A, X, G, c):
         T.append(2 * B @ T[-1] - T[-2])
     for k in range(K, 0, -1):
         R[k] = c[k] * G + 2 * B.T @ R[k + 1] - R[k + 2]
-    d_B = R[1] @ T[0].conj().T + 2 * sum(R[k] @ T[k - 1].conj().T for k in range(2, K + 1))
+    slope = R[1] @ T[0].conj().T + 2 * sum(R[k] @ T[k - 1].conj().T for k in range(2, K + 1))
     d_c = [np.vdot(t, G).real for t in T[: K + 1]]
     Y, Z = sum(a * t for a, t in zip(c, T, strict=False)), c[0] * G + B.T @ R[1] - R[2]
     rows = np.repeat(np.arange(n), np.diff(A.indptr))
-    return Y, Z, np.array(d_c), 2 / (HIGH - LOW) * d_B.real[rows, A.indices]
+    return Y, Z, np.array(d_c), 2 / (HIGH - LOW) * slope.real[rows, A.indices]
 
 
 def check(A, X, G, c, atol):
