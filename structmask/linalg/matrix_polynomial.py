@@ -148,7 +148,8 @@ class MatrixFunction(StructuredMatrix):
     def _aligned(self, *operands: Array) -> list[Array]:
         """Operands of one dtype with the whole batch."""
         batch = np.broadcast_shapes(self.shape[:-2], *(tuple(a.shape[:-2]) for a in operands))
-        return [np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(*operands)]
+        xp = arrays.namespace(operands[0])
+        return [xp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(*operands)]
 
     def _gradients(self, d_matrix: Any, d_c: Array) -> Gradients:
         shape, complex_ = tuple(self.coefficients.shape), arrays.is_complex(self.coefficients)
