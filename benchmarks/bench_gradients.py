@@ -26,6 +26,7 @@ from structmask import (
     Toeplitz,
     as_forest,
     diffusion_kernel,
+    random_walk_kernel,
     tree_decay,
 )
 from structmask.attention import attend, attend_pullback
@@ -60,6 +61,8 @@ def rows(settings: Settings) -> Iterator[Row]:
     for L in (17,) if settings.tiny else (1024, 10_000):
         for t in (1.0, 10.0):
             yield _row(L, 3 if settings.tiny else 16, settings, diffusion_kernel(_grid(L), t))
+        for walk in (3, 6):
+            yield _row(L, 3 if settings.tiny else 16, settings, random_walk_kernel(_grid(L), walk))
 
 
 def _grid(L: int) -> csr_array:

@@ -37,7 +37,7 @@ from structmask.graphs.walks import (
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.block import BlockDiagonal
 from structmask.linalg.elementary import Sparse
-from structmask.linalg.generators import Gradients, added, unbroadcast
+from structmask.linalg.generators import Gradients, added, cast_gradients, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.power_series import PowerSeries
 
@@ -128,24 +128,32 @@ class RandomWalkKernel(StructuredMatrix):
     # --- gradients --------------------------------------------------------------------------------------------------
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        return self._joint_pullback(G, X)[2]
+        return self._completed(self._joint_pullback(G, X)[2])
 
     def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
-        """M X, M^H G and the gradients: with U = F^T S X and V = F^H conj(S) G those of F for both, and of S."""
+        """M X, M^H G, and what adds up to the gradients: that of the series at fixed norms, and that of S.
+
+        With U = F^T S X and V = F^H conj(S) G these are the gradients of F for both; what F^T makes of S X on the way
+        to U serves twice.
+        """
         xp, F, s = arrays.namespace(X), self.series, self._scale(X)[..., None]
         complex_ = any(map(arrays.is_complex, (G, X))) or self.dtype.kind == "c"
         conj = xp.conj if complex_ else lambda a: a
         x, g = s * X, conj(s) * G
-        U = self._transposed._product(x)
-        Y, V, first = F._joint_pullback(g, U)
-        Z, _, second = F._joint_pullback(conj(x), conj(V))
+        (U, inward), (V, outward) = F._adjoint(conj(x)), F._adjoint(g)
+        Y, first = F._forward(g, conj(U), outward)
+        Z, second = F._forward(conj(x), conj(V), inward)
         Z, series = conj(Z), added(first, second)
         d_scale = xp.sum(G * conj(Y) + Z * conj(X), axis=-1)
-        squares, d_alpha = self._through_power(arrays.cast_precision(d_scale, "float64"))
-        norms = self._through_norms(squares)
-        width = arrays.precision(X)
-        series = added(series, _cast(norms, width))
-        return s * Y, conj(s) * Z, {"series": series, "alpha": arrays.cast_precision(d_alpha, width)}
+        return s * Y, conj(s) * Z, {"series": series, "scale": arrays.cast_precision(d_scale, "float64")}
+
+    def _completed(self, parts: Gradients) -> Gradients:
+        """The gradients, of sums of what `_joint_pullback` gives: through norms once, for they ask for every walk."""
+        series, width = parts["series"], arrays.precision(parts["series"]["coefficients"])
+        squares, d_alpha = self._through_power(parts["scale"])
+        if self.alpha != 0:
+            series = added(series, cast_gradients(self._through_norms(squares), width))
+        return {"series": series, "alpha": arrays.cast_precision(d_alpha, width)}
 
     def _through_power(self, d_scale: Array) -> tuple[Array, Array]:
         """Gradients for the squared norms q and for alpha of s = q^(-alpha / 2)."""
@@ -289,12 +297,6 @@ def _is_batch(graph: Any) -> bool:
         getattr(g, "ndim", None) == 2 or not isinstance(g, list | tuple | np.ndarray | float | int | np.number)
         for g in graph
     )
-
-
-def _cast(gradients: Gradients, width: str) -> Gradients:
-    return {
-        key: _cast(g, width) if isinstance(g, dict) else arrays.cast_precision(g, width) for key, g in gradients.items()
-    }
 
 
 def _applied(H: Array, c: Array) -> Array:

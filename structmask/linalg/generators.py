@@ -205,6 +205,14 @@ def added(a: Gradients, b: Gradients) -> Gradients:
     return {key: added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
 
 
+def cast_gradients(gradients: Gradients, width: str) -> Gradients:
+    """Gradients in a precision."""
+    return {
+        key: cast_gradients(g, width) if isinstance(g, dict) else arrays.cast_precision(g, width)
+        for key, g in gradients.items()
+    }
+
+
 def zero_gradients(matrix: Generated, like: Array) -> Gradients:
     """Zero gradients for all generators of a matrix."""
     zeros: Gradients = _zeros_like(matrix.parameters, like)

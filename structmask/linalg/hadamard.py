@@ -27,7 +27,7 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.causal import Causal
 from structmask.linalg.composite import Sum
 from structmask.linalg.elementary import Diagonal, Sparse
-from structmask.linalg.generators import Gradients, added, unbroadcast, zero_gradients
+from structmask.linalg.generators import Gradients, added, cast_gradients, unbroadcast, zero_gradients
 from structmask.linalg.hadamard_gradients import low_rank_pullback, stream_pullback, sum_pullback
 from structmask.linalg.hadamard_methods import Result, Sizes
 from structmask.linalg.hadamard_sparse import diagonal_mask_gradient, sparse_features_pullback, sparse_mask_gradient
@@ -176,7 +176,7 @@ def _all_gradients(
     if sweep and "scan" in applicable(mask, Kind.of(F, G, X)) and _decided(mask, F, G, X, "auto")[0] != "dense":
         return sweep(F, G, P, X)
     if _streams(mask, F, G, X):
-        return stream_pullback(mask, F, G, P, X, columns)
+        return _stream_pullback(mask, F, G, P, X, columns)
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = (conj(a) for a in (F, G, X))
@@ -194,9 +194,22 @@ def _all_gradients(
 
 
 def _streams(mask: StructuredMatrix, F: Array, G: Array, X: Array) -> bool:
-    """Whether products with the mask are what the masked product is made of, and need no other precision."""
+    """Whether products with the mask are what the masked product is made of, and no row of them has to be mended."""
     method, rounding = _decided(mask, F, G, X, "auto")
-    return method == "stream" and (rounding.is_local or (not rounding.is_known and arrays.precision(X) == "float64"))
+    return method == "stream" and (rounding.is_local or not rounding.is_known)
+
+
+def _stream_pullback(
+    mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int
+) -> tuple[Gradients, Array, Array, Array | None]:
+    """By products with the mask; in double precision, as the product itself, if their rounding is not known."""
+    width = arrays.precision(X)
+    if width == "float64" or _decided(mask, F, G, X, "auto")[1].is_known:
+        return stream_pullback(mask, F, G, P, X, columns)
+    f, g, p, x = (arrays.cast_precision(a, "float64") for a in (F, G, P, X))
+    d_mask, *gradients = stream_pullback(mask._placed(x), f, g, p, x, columns)
+    dF, dG, dX = (None if a is None else arrays.cast_precision(a, width) for a in gradients)
+    return cast_gradients(d_mask, width), dF, dG, dX
 
 
 def _joint_pullback(mask: Toeplitz, F: Array, G: Array, P: Array, X: Array) -> Walk | None:

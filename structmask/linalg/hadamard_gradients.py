@@ -47,7 +47,8 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
 def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:
     """Two products a feature, the product itself being one: M (G_r x) gives F_r, M^H (F_r p) gives G_r and X.
 
-    What the mask's own gradient shares with them it makes once, if it has a `_joint_pullback`.
+    What the mask's own gradient shares with them it makes once, if it has a `_joint_pullback`; what can wait until all
+    columns are added up it makes at the end, if it has a `_completed`.
     """
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
@@ -66,11 +67,13 @@ def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
         if columns:
             d_operand = d_operand + xp.sum(G_[..., a:b, None] * Z[..., :columns], axis=-2)
         d_mask = own if d_mask is None else added(d_mask, own)
+    if d_mask is not None and (completed := getattr(mask, "_completed", None)):
+        d_mask = completed(d_mask)
     return d_mask or {}, xp.concat(lefts, axis=-1), xp.concat(rights, axis=-1), d_operand if columns else None
 
 
 def _joint(mask: StructuredMatrix, P: Array, X: Array) -> tuple[Array, Array, Gradients]:
-    """M X, M^H P, and the mask's gradients for both."""
+    """M X, M^H P, and what adds up to the mask's gradients."""
     if joint := getattr(mask, "_joint_pullback", None):
         found: tuple[Array, Array, Gradients] = joint(P, X)
         return found

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
-from structmask.linalg.generators import Gradients, unbroadcast
+from structmask.linalg.generators import Gradients, added, unbroadcast
 from structmask.linalg.planning import Work
 from structmask.linalg.rounding import UNKNOWN, Rounding, rounding_of
 
@@ -86,62 +87,41 @@ class PowerSeries(StructuredMatrix):
         return PowerSeries(self.matrix.transpose(), self.coefficients)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        """With X_l = A^l X and Z_l = conj(c_l) G + A^H Z_{l+1} the gradients are <G, X_l> for c_l and Z_{l+1} X_l^H."""
-        return self._gradients(G, self._powers(X), self._adjoints(G))
+        return self._forward(G, X, self._adjoint(G)[1])[1]
 
-    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
-        """The product with X, sum_l c_l X_l, that of the adjoint with G, Z_0, and the gradients."""
-        powers, adjoints = self._powers(X), self._adjoints(G)
+    def _adjoint(self, G: Array) -> tuple[Array, list[Array]]:
+        """The adjoint's product with G, and Z_1 ... Z_{T-1} on the way: Z_l = conj(c_l) G + A^H Z_{l+1}."""
         c = self.coefficients[..., None, None]
-        Y = c[..., -1, :, :] * powers[-1]
-        for step in range(self.length - 2, -1, -1):
-            Y = Y + c[..., step, :, :] * powers[step]
-        Z = self._conjugates[..., 0, :, :] * G
-        if adjoints:
-            Z = Z + self.matrix.mH._matmat(adjoints[-1])
-        return Y, Z, self._gradients(G, powers, adjoints)
-
-    @property
-    def _conjugates(self) -> Array:
-        """Coefficients conj(c_l) (..., T, 1, 1)."""
-        c = self.coefficients
-        return (arrays.namespace(c).conj(c) if arrays.is_complex(c) else c)[..., None, None]
-
-    def _powers(self, X: Array) -> list[Array]:
-        """X_0 ... X_{T-1}."""
-        powers = [X]
-        for _ in range(1, self.length):
-            powers.append(self.matrix._matmat(powers[-1]))
-        return powers
-
-    def _adjoints(self, G: Array) -> list[Array]:
-        """Z_{T-1} ... Z_1."""
-        adjoint, weights = self.matrix.mH, self._conjugates
+        weights = arrays.namespace(c).conj(c) if arrays.is_complex(c) else c
         found: list[Array] = []
-        for step in range(self.length - 1, 0, -1):
+        for step in range(self.length - 1, -1, -1):
             Z = weights[..., step, :, :] * G
-            found.append(Z + adjoint._matmat(found[-1]) if found else Z)
-        return found
+            found.insert(0, Z + self._adjoint_matrix._matmat(found[0]) if found else Z)
+        return found[0], found[1:]
 
-    def _gradients(self, G: Array, powers: list[Array], adjoints: list[Array]) -> Gradients:
-        xp = arrays.namespace(powers[0])
-        d_coefficients = xp.stack([_inner(G, power) for power in powers], axis=-1)
-        pairs = list(zip(adjoints, powers[-2::-1], strict=True)) if adjoints else [(0 * G, powers[0])]
-        complex_ = arrays.is_complex(self.coefficients)
-        return {
-            "matrix": self._matrix_pullback(pairs),
-            "coefficients": unbroadcast(d_coefficients, tuple(self.coefficients.shape), complex_=complex_),
+    def _forward(self, G: Array, X: Array, adjoints: list[Array]) -> tuple[Array, Gradients]:
+        """The product sum_l c_l X_l, X_l = A^l X, and the gradients: <G, X_l> for c_l, and Z_{l+1} X_l^H for A."""
+        xp, c = arrays.namespace(X), self.coefficients[..., None, None]
+        Y, d_c, d_matrix = c[..., 0, :, :] * X, [_inner(G, X)], None
+        for step, Z in enumerate(adjoints, 1):
+            own = self._matrix_pullback(Z, X)
+            d_matrix = own if d_matrix is None else added(d_matrix, own)
+            X = self.matrix._matmat(X)
+            Y = Y + c[..., step, :, :] * X
+            d_c.append(_inner(G, X))
+        shape, complex_ = tuple(self.coefficients.shape), arrays.is_complex(self.coefficients)
+        return Y, {
+            "matrix": self._matrix_pullback(0 * G, X) if d_matrix is None else d_matrix,
+            "coefficients": unbroadcast(xp.stack(d_c, axis=-1), shape, complex_=complex_),
         }
 
-    def _matrix_pullback(self, pairs: list[tuple[Array, Array]]) -> Gradients:
-        """The pullbacks of the matrix added up: one of all columns side by side."""
-        xp = arrays.namespace(pairs[0][0])
-        sides = []
-        for side in zip(*pairs, strict=True):
-            batch = np.broadcast_shapes(*(tuple(part.shape[:-2]) for part in side))
-            alike = arrays.as_same_kind(*side)
-            sides.append(xp.concat([xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in alike], axis=-1))
-        return self.matrix.pullback(*sides)
+    @cached_property
+    def _adjoint_matrix(self) -> StructuredMatrix:
+        return self.matrix.mH
+
+    def _matrix_pullback(self, Z: Array, X: Array) -> Gradients:
+        xp, batch = arrays.namespace(X), np.broadcast_shapes(tuple(Z.shape[:-2]), tuple(X.shape[:-2]))
+        return self.matrix.pullback(*(xp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(Z, X)))
 
     def _work(self, columns: int) -> Work:
         heads = math.prod(self.shape[:-2]) / max(1, math.prod(self.matrix.shape[:-2]))

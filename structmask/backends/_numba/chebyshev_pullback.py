@@ -27,7 +27,7 @@ from structmask.backends._numba.vectors import (
     zero_line,
 )
 
-_SERIAL_WORK = 300_000  # multiplications of a term below which one thread is faster than waking others
+_SERIAL_WORK = 1_000_000  # multiplications of a term below which one thread is faster than waking others
 _STEP = 1024  # rows whose products are summed up in the operands' precision
 _BLOCKS = 6
 _FUSED = {"contract", "nsz"}

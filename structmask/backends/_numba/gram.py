@@ -84,20 +84,18 @@ def _pullback(indptr, indices, data, weights, first, bounds, gradient):
         Z, mark = np.zeros((length, n)), np.full(n, -1, np.int64)
         for i in range(bounds[part], bounds[part + 1]):
             _spread_row(i, indptr, indices, data, R, reached, ends, mark)
-            for step in range(length - 1, 0, -1):  # Z_l = 2 sum_m weights_lm R_m + Z_{l+1} P^T where R_l is not zero
+            for step in range(length - 1, -1, -1):  # Z_l = 2 sum_m weights_lm R_m + Z_{l+1} P^T where R_l is not zero
                 for k in range(ends[step]):
-                    v = reached[step, k]
-                    total = 0.0
+                    u, total = reached[step, k], 0.0
                     for m in range(length):
-                        total += 2.0 * weights[i - first, step, m] * R[m, v]
+                        total += 2.0 * weights[i - first, step, m] * R[m, u]
                     if step + 1 < length:
-                        for edge in range(indptr[v], indptr[v + 1]):
-                            total += data[edge] * Z[step + 1, indices[edge]]
-                    Z[step, v] = total
-                for k in range(ends[step - 1]):
-                    u = reached[step - 1, k]
-                    for edge in range(indptr[u], indptr[u + 1]):
-                        gradient[part, edge] += R[step - 1, u] * Z[step, indices[edge]]
+                        here = R[step, u]
+                        for edge in range(indptr[u], indptr[u + 1]):
+                            z = Z[step + 1, indices[edge]]
+                            total += data[edge] * z
+                            gradient[part, edge] += here * z
+                    Z[step, u] = total
             _clear(R, reached, ends)
 
 

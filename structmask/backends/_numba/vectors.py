@@ -47,11 +47,13 @@ def load_line(_context: Any, array: Any, line: Any) -> Any:
 @intrinsic
 def zero_line(_context: Any, array: Any) -> Any:
     """A line of zeros."""
+    return Vector(array.dtype, LINE * 8 // array.dtype.bitwidth)(array), _zeros
 
-    def code(context: Any, _builder: Any, signature: Any, _arguments: Any) -> Any:
-        return ir.Constant(context.get_value_type(signature.return_type), None)
 
-    return Vector(array.dtype, LINE * 8 // array.dtype.bitwidth)(array), code
+@intrinsic
+def zero(_context: Any, array: Any) -> Any:
+    """A vector of zeros."""
+    return Vector(array.dtype)(array), _zeros
 
 
 @intrinsic
@@ -183,6 +185,10 @@ def _halved(builder: Any, total: Any) -> Any:
         nothing = ir.Constant(total.type, ir.Undefined)
         total = builder.fadd(*(builder.shuffle_vector(total, nothing, half) for half in halves))
     return builder.extract_element(total, place(0))
+
+
+def _zeros(context: Any, _builder: Any, signature: Any, _arguments: Any) -> Any:
+    return ir.Constant(context.get_value_type(signature.return_type), None)
 
 
 def _loaded(step: int) -> Any:
