@@ -34,6 +34,7 @@ from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.elementary import Diagonal
 
 _FAR = 700.0  # exp(-s) is as good as zero beyond
+_ROUND = 5040  # steps after which columns may be back: so many that all periods up to ten divide them
 
 
 class MarkovChain(Walk):
@@ -124,11 +125,19 @@ class MarkovChain(Walk):
         return scipy.sparse.csr_array(self.transition.T)
 
     def _stepped(self, name: str, X: Array, count: int) -> Array:
-        """Columns after some products with one of our matrices."""
+        """Columns after some products with one of our matrices.
+
+        Columns that come back, as they do once rounding is all that moves them, come back ever after.
+        """
         P = arrays.placed(self, name, arrays.home(X))
         data, X = arrays.as_same_kind(arrays.cast_precision(P.data, arrays.precision(X)), X)
-        for _ in range(count):
-            X = kernels.csr_product(P, data, X)
+        while count:
+            before, steps = X, min(count, _ROUND)
+            for _ in range(steps):
+                X = kernels.csr_product(P, data, X)
+            count -= steps
+            if count and bool(arrays.namespace(X).all(before == X)):
+                count %= _ROUND
         return X
 
     def period(self, state: int | None = None, /) -> int:

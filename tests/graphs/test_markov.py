@@ -325,3 +325,24 @@ def test_any_chain_gives_an_answer_or_a_documented_infinity(n, seed, density, de
     assert np.abs(absorbed.sum(axis=1) - 1).max() < 1e-12
     finite = np.isfinite(h)
     np.testing.assert_array_equal(p[finite], 1.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_steps_beyond_count_end_where_they_come_back_to(n, rng):
+    """A chain that goes around is where the remainder of its steps takes it; another one is where it stays."""
+    around, p = MarkovChain(np.roll(np.eye(n), 1, axis=1)), rng.dirichlet(np.ones(n))
+    for steps in (10**15, 10**15 + 1, 10**15 + 5):
+        assert np.array_equal(around.evolve(p, steps), around.evolve(p, steps % n))
+        assert np.array_equal(around.expect(p, steps), around.expect(p, steps % n))
+    chain = MarkovChain(rng.dirichlet(np.ones(n), size=n))
+    agree(chain.evolve(p, 10**15), chain.stationary())
+    agree(chain.expect(np.arange(n), 10**15), np.full(n, chain.stationary() @ np.arange(n)))
+
+
+def test_steps_are_counted_exactly_beyond_a_round(rng):
+    """As many as are asked for, also where nothing has come back: a slow walk, step by step."""
+    n, e = 50, 1e-5
+    P = (1 - e) * np.eye(n) + e * np.roll(np.eye(n), 1, axis=1)
+    chain, p = MarkovChain(P), np.eye(n)[0]
+    for steps in (5039, 5040, 5041, 12_345):
+        agree(chain.evolve(p, steps), p @ np.linalg.matrix_power(P, steps))
