@@ -56,10 +56,14 @@ SLICES = {
     "store_line": store_line,
     "scaled": lambda a, x: a * x,
     "axpy": lambda a, x, y: a * x + y,
+    "times_add": lambda x, y, z: x * y + z,
+    "inner": lambda x, y: (x * y).sum(),
+    "total_of": lambda x: x.sum(),
     "converted": lambda x, array: x.astype(array.dtype),
     "stream": store,
     "settle": lambda: None,
     "prefetch": lambda *_: None,
+    "zero": lambda array: np.zeros(8, array.dtype),
     "zero_line": lambda array: np.zeros(64 // array.itemsize, array.dtype),
 }
 

@@ -10,10 +10,13 @@ recurrences gather are those that the entries of the gradient are made of.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.chebyshev import Matrix, chebyshev_sum, row_blocks, whole_lines
+from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import parallel, serial_and_parallel
 from structmask.backends._numba.vectors import (
     LINE,
@@ -29,7 +32,7 @@ from structmask.backends._numba.vectors import (
 
 _SERIAL_WORK = 1_000_000  # multiplications of a term below which one thread is faster than waking others
 _STEP = 1024  # rows whose products are summed up in the operands' precision
-_BLOCKS = 6
+_BLOCKS = 6  # T_k, T_{k-1}, R_k, R_{k+1}, G and the sum
 _FUSED = {"contract", "nsz"}
 _U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
 
@@ -52,16 +55,18 @@ def chebyshev_pullback(
     is_parallel = work >= _SERIAL_WORK and threads > 1
     apart = min(panels, threads) if not is_parallel and work * panels * K >= _SERIAL_WORK else 1
     bounds = row_blocks(indptr, 8 * threads if is_parallel else 1)
-    room = np.empty((apart, _BLOCKS, n, width), X.dtype)
+    shape = apart, _BLOCKS, n, width
     d_data = np.zeros((apart, data.size), X.dtype)
     d_c = np.zeros((apart, bounds.size - 1, K + 1))
     arguments = indptr, indices, data, order, T, S, G, c, Y, Z, bounds
-    if apart > 1:
-        _apart(*arguments, room, d_data, d_c)
-    else:
-        run = _parallel if is_parallel else _serial
-        for panel in range(panels):
-            run(*arguments, panel, room[0], d_data[0], d_c[0])
+    with borrowed(math.prod(shape), X.dtype) as scratch:
+        room = scratch.reshape(shape)
+        if apart > 1:
+            _apart(*arguments, room, d_data, d_c)
+        else:
+            run = _parallel if is_parallel else _serial
+            for panel in range(panels):
+                run(*arguments, panel, room[0], d_data[0], d_c[0])
     return Y[:, :q], Z[:, :q], d_c.sum(axis=(0, 1)), d_data.sum(axis=0, dtype=np.float64)
 
 
