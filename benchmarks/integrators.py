@@ -29,6 +29,8 @@ def published(parents: np.ndarray, lengths: np.ndarray, f: Callable[[float], flo
         code = importlib.import_module(_PUBLISHED)
     except ImportError:
         return "- (not at hand)"
+    if not hasattr(code, "TreeBasedGraphIntegrator"):  # another module of that name
+        return "- (not at hand)"
     lists = [[[u, length] for u, length in near] for near in _neighbours(parents, lengths)]
     try:
         spanning = code.MinimumSpanningTreeConstructor()
