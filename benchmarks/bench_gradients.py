@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array, eye_array, kron
 
 from benchmarks import peers
 from benchmarks.bench_attention import inputs
+from benchmarks.bench_diffusion import grid
 from benchmarks.contest import relative_error
 from benchmarks.report import Row
 from benchmarks.settings import Settings
@@ -30,53 +30,33 @@ from structmask import (
     tree_decay,
 )
 from structmask.attention import attend, attend_pullback
-from structmask.graphs import SpectralFilter
-from structmask.linalg.composite import Sum
 
-_KINDS = {
-    Causal: "causal",
-    ExponentialSum: "exponential sum",
-    LowRank: "low rank",
-    Sum: "low rank + causal",
-    SpectralFilter: "diffusion",
-}
 LONGEST = 8192  # tokens from which on the dense computation is left out
 
 
 def rows(settings: Settings) -> Iterator[Row]:
+    m = 3 if settings.tiny else 64
     for L in (17,) if settings.tiny else (64, 256, 1024, 4096, 5000, 16384, 65536):
-        for m in (3,) if settings.tiny else (16, 64):
-            yield _row(L, m, settings)
+        for features in (3,) if settings.tiny else (16, 64):
+            yield _row("relative positions", L, features, settings)
     for L in (17,) if settings.tiny else (1024, 16384):
-        yield _row(L, 3 if settings.tiny else 64, settings, Causal(L, decay=np.full(L, 0.99, np.float32)))
-    for L in (17,) if settings.tiny else (1024, 16384):
+        yield _row("causal", L, m, settings, Causal(L, decay=np.full(L, 0.99, np.float32)))
         mask = ExponentialSum(np.ones(2, np.float32), np.array([0.9, 0.99], np.float32), L)
-        yield _row(L, 3 if settings.tiny else 64, settings, mask)
-    for L in (17,) if settings.tiny else (1024, 16384):
-        yield _row(L, 3 if settings.tiny else 64, settings, tree_decay(as_forest(parents=(np.arange(L) - 1) // 2), 0.5))
-    for L in (17,) if settings.tiny else (1024, 16384):
+        yield _row("exponential sum", L, m, settings, mask)
+        yield _row("tree", L, m, settings, tree_decay(as_forest(parents=(np.arange(L) - 1) // 2), 0.5))
         factors = np.random.default_rng(2).uniform(0.1, 1.0, (2, L, 4)).astype(np.float32)
-        yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors))
-        yield _row(L, 3 if settings.tiny else 64, settings, LowRank(*factors) + Causal(L, decay=0.99))
-    for L in (17,) if settings.tiny else (1024, 10_000):
+        yield _row("low rank", L, m, settings, LowRank(*factors))
+        yield _row("low rank + causal", L, m, settings, LowRank(*factors) + Causal(L, decay=0.99))
+    for side in (4,) if settings.tiny else (32, 100):
+        W, few = grid(side).astype(np.float32), 3 if settings.tiny else 16
         for t in (1.0, 10.0):
-            yield _row(L, 3 if settings.tiny else 16, settings, diffusion_kernel(_grid(L), t))
-        for walk in (3, 6):
-            yield _row(L, 3 if settings.tiny else 16, settings, random_walk_kernel(_grid(L), walk))
+            yield _row(f"diffusion t={t:g}", side**2, few, settings, diffusion_kernel(W, t))
+        for length in (3, 6):
+            yield _row(f"walks of {length}", side**2, few, settings, random_walk_kernel(W, length))
 
 
-def _grid(L: int) -> csr_array:
-    """A square grid of about L nodes."""
-    side = max(2, round(L**0.5))
-    path = diags_array([np.ones(side - 1, np.float32)] * 2, offsets=[-1, 1])
-    eye = eye_array(side, dtype=np.float32)
-    return csr_array(kron(path, eye) + kron(eye, path))
-
-
-def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:
-    L = L if mask is None else mask.shape[-1]  # a grid has a whole side
+def _row(name: str, L: int, m: int, settings: Settings, mask: StructuredMatrix | None = None) -> Row:
     F, G, V, table = inputs(L, m, m)
-    kind = "relative positions" if mask is None else _KINDS.get(type(mask), "tree")
     chosen: StructuredMatrix = Toeplitz(table) if mask is None else mask
     g = np.random.default_rng(1).standard_normal(V.shape).astype(np.float32)
     out, mass = attend(F, G, V, chosen)
@@ -90,14 +70,14 @@ def _row(L: int, m: int, settings: Settings, mask: StructuredMatrix | None = Non
         calls["torch"] = lambda: _dense(torch, F, G, V, table, g)
         _check(calls["backward"](), calls["torch"]())
     calls["backward"]()  # compiled
-    time = {name: timing.best for name, timing in interleaved(calls, budget=settings.budget).items()}
+    time = {call: timing.best for call, timing in interleaved(calls, budget=settings.budget).items()}
     figures: dict[str, Any] = {
         "forward, ms": time["forward"] * 1e3,
         "backward / forward": time["backward"] / time["forward"],
     }
     if "torch" in time:
         figures["torch"] = time["torch"] / (time["forward"] + time["backward"])
-    return Row(f"{kind} L={L} m=e={m}", figures)
+    return Row(f"{name} L={L} m=e={m}", figures)
 
 
 def _dense(torch: Any, F: Any, G: Any, V: Any, table: Any, g: Any) -> tuple[Any, ...]:
