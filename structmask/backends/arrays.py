@@ -295,6 +295,13 @@ def as_same_kind(*operands: Array) -> list[Array]:
     return [cast(x, dtype_of(precision(x), complex_=True)) for x in operands]
 
 
+def one_batch(*operands: Array, batch: tuple[int, ...] = ()) -> list[Array]:
+    """Arrays (..., n, k) with the leading axes of all of them, and of a batch."""
+    xp = namespace(operands[0])
+    common = np.broadcast_shapes(batch, *(tuple(x.shape[:-2]) for x in operands))
+    return [xp.broadcast_to(x, (*common, *x.shape[-2:])) for x in operands]
+
+
 def conj(a: Array) -> Array:
     """The complex conjugate; the array itself where it is real."""
     return namespace(a).conj(a) if is_complex(a) else a

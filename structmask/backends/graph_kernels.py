@@ -108,36 +108,25 @@ class _HostSteps:
         n, order = A.shape[0], _shorter_order(A)
         self._given, self.order = A, np.arange(n) if order is None else order
         values = np.concatenate([2 * scale * A.data, np.full(n, -2 * shift, A.dtype)])
-        ends = tuple(np.concatenate([end, np.arange(n)]) for end in self._ends())
+        ends = tuple(np.concatenate([end, np.arange(n)]) for end in _ends(A, _inverse(self.order)))
         B = scipy.sparse.csr_array(scipy.sparse.coo_array((values, ends), shape=A.shape))  # entries of zero stay
         B.sort_indices()
         self.reach = int(_distances(B).max(initial=0))
         indices = np.concatenate([B.indices.astype(np.int32), np.zeros(AHEAD, np.int32)])
         self.matrix = B.indptr.astype(np.int64), indices, np.ascontiguousarray(B.data, dtype=A.dtype)
 
-    def _ends(self) -> tuple[Array, Array]:
-        """Row and column of the given stored entries in the order of this plan."""
-        place = np.argsort(self.order)
-        return np.repeat(place, np.diff(self._given.indptr)), place[self._given.indices]
-
-    def _positions(self, rows: Array, columns: Array) -> Array:
-        """Where entries are among those stored here."""
-        (indptr, indices, data), n = self.matrix, self.order.size
-        keys = np.repeat(np.arange(n), np.diff(indptr)) * n + indices[: data.size]
-        return np.minimum(np.searchsorted(keys, rows * np.int64(n) + columns), data.size - 1)
-
     @cached_property
     def entries(self) -> Array:
         """Positions here of the given stored entries."""
-        return self._positions(*self._ends())
+        (indptr, indices, data), n = self.matrix, np.int64(self.order.size)
+        keys = np.repeat(np.arange(n), np.diff(indptr)) * n + indices[: data.size]
+        rows, columns = _ends(self._given, _inverse(self.order))
+        return np.searchsorted(keys, rows * n + columns)
 
     @cached_property
     def is_symmetric(self) -> bool:
         """Whether the matrix is its own transpose: then one recurrence serves both."""
-        (indptr, indices, data), n = self.matrix, self.order.size
-        rows, columns = np.repeat(np.arange(n), np.diff(indptr)), indices[: data.size]
-        mirror = self._positions(columns, rows)
-        return bool(np.array_equal(rows[mirror], columns) and np.array_equal(data[mirror], data))
+        return not (self._given != self._given.T).nnz
 
     def sums(self, X: Array, c: Array) -> Array:
         """sum_k c[f, k] T_k(B) X as (functions, n, q), for real X (n, q) and c (functions, K + 1)."""
@@ -160,14 +149,24 @@ def _shorter_order(A: Array) -> Array | None:
     if before.max(initial=0) <= _NEAR:
         return None
     order = reverse_cuthill_mckee(scipy.sparse.csr_array(A), symmetric_mode=True).astype(np.int64)
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size)
-    after = _distances(A, place)
+    after = _distances(A, _inverse(order))
     is_much_nearer = before.mean() >= _FAR and after.mean() * _GAIN < before.mean()
     return order if after.max() <= _NEAR or is_much_nearer else None
 
 
+def _inverse(order: Array) -> Array:
+    """The place of every node in an order."""
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    return place
+
+
+def _ends(A: Array, place: Array) -> tuple[Array, Array]:
+    """Row and column of every stored entry, each node at its place."""
+    return np.repeat(place, np.diff(A.indptr)), place[A.indices]
+
+
 def _distances(A: Array, place: Array | None = None) -> Array:
-    """|i - j| of every stored entry, each node at its place."""
-    columns, place = A.indices, np.arange(A.shape[0]) if place is None else place
-    return np.abs(np.repeat(place, np.diff(A.indptr)) - place[columns])
+    """|i - j| of every stored entry."""
+    rows, columns = _ends(A, np.arange(A.shape[0]) if place is None else place)
+    return np.abs(rows - columns)

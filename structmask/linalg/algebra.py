@@ -527,10 +527,7 @@ def _widened(a: StructuredMatrix, b: StructuredMatrix) -> tuple[Any, Any]:
 
 
 def _beside(a: Any, b: Any) -> Any:
-    xp = arrays.namespace(a)
-    batch = np.broadcast_shapes(tuple(a.shape[:-2]), tuple(b.shape[:-2]))
-    a, b = arrays.as_same_kind(a, b)
-    return xp.concat([xp.broadcast_to(f, (*batch, *f.shape[-2:])) for f in (a, b)], axis=-1)
+    return arrays.namespace(a).concat(arrays.one_batch(*arrays.as_same_kind(a, b)), axis=-1)
 
 
 def _beside_in_batch(a: Any, b: Any, name: str) -> Any:

@@ -121,13 +121,13 @@ class MatrixFunction(StructuredMatrix):
         together, and nothing is stored.
         """
         if self._is_compiled:
-            x, g = self._aligned(X, G)
+            x, g = arrays.one_batch(*arrays.as_same_kind(X, G), batch=self.shape[:-2])
             if (found := self._recurrence.pullback(x, g, self.coefficients)) is not None:
                 Y, Z, d_c, d_data = found
                 return Y, Z, self._gradients({"csr": d_data}, d_c)
         xp, adjoint, (low, high) = arrays.namespace(X), self.matrix.mH, self.interval
         c = self.coefficients[..., None, None]
-        conj = xp.conj(c) if arrays.is_complex(c) else c
+        conj = arrays.conj(c)
         T, previous, d_matrix = self._scaled(self.matrix, X), X, None
         for _ in range(2, self.degree + 1):
             T, previous = self._following(self.matrix, T, previous), T
@@ -135,7 +135,7 @@ class MatrixFunction(StructuredMatrix):
         d_coefficients = [_inner(G, T)]
         for k in range(self.degree, 0, -1):
             weight = (2.0 if k == 1 else 4.0) / (high - low)
-            d_matrix = _accumulated(d_matrix, self._matrix_pullback(weight * R, previous))
+            d_matrix = _accumulated(d_matrix, self.matrix._pullback(*arrays.one_batch(weight * R, previous)))
             d_coefficients.append(_inner(G, previous))
             Y = Y + c[..., k - 1, :, :] * previous
             if k == 1:
@@ -145,19 +145,9 @@ class MatrixFunction(StructuredMatrix):
         Z = conj[..., 0, :, :] * G + self._scaled(adjoint, R) - above
         return Y, Z, self._gradients(d_matrix, xp.stack(d_coefficients[::-1], axis=-1))
 
-    def _aligned(self, *operands: Array) -> list[Array]:
-        """Operands of one dtype with the whole batch."""
-        batch = np.broadcast_shapes(self.shape[:-2], *(tuple(a.shape[:-2]) for a in operands))
-        xp = arrays.namespace(operands[0])
-        return [xp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(*operands)]
-
     def _gradients(self, d_matrix: Any, d_c: Array) -> Gradients:
         shape, complex_ = tuple(self.coefficients.shape), arrays.is_complex(self.coefficients)
         return {"matrix": d_matrix, "coefficients": unbroadcast(d_c, shape, complex_=complex_)}
-
-    def _matrix_pullback(self, R: Array, T: Array) -> Gradients:
-        xp, batch = arrays.namespace(R), np.broadcast_shapes(tuple(R.shape[:-2]), tuple(T.shape[:-2]))
-        return self.matrix._pullback(*(xp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in (R, T)))
 
     def _norm_bound(self) -> float:
         """|T_k| <= 1 where the eigenvalues may lie."""

@@ -87,17 +87,30 @@ class PowerSeries(StructuredMatrix):
         return PowerSeries(self.matrix.transpose(), self.coefficients)
 
     def _pullback(self, G: Array, X: Array) -> Gradients:
-        return self._forward(G, X, self._adjoint(G)[1])[1]
+        return self._forward(G, X, self._adjoints(G))[1]
+
+    def _joint_pullback(self, G: Array, X: Array) -> tuple[Array, Array, Gradients]:
+        """The product with X, that of the adjoint with G, and the gradients."""
+        Z, adjoints = self._adjoint(G)
+        Y, gradients = self._forward(G, X, adjoints)
+        return Y, Z, gradients
 
     def _adjoint(self, G: Array) -> tuple[Array, list[Array]]:
-        """The adjoint's product with G, and Z_1 ... Z_{T-1} on the way: Z_l = conj(c_l) G + A^H Z_{l+1}."""
-        c = self.coefficients[..., None, None]
-        weights = arrays.namespace(c).conj(c) if arrays.is_complex(c) else c
+        """The adjoint's product with G, Z_0, and Z_1 ... Z_{T-1} on the way."""
+        adjoints = self._adjoints(G)
+        return self._adjoint_step(0, G, adjoints), adjoints
+
+    def _adjoints(self, G: Array) -> list[Array]:
+        """Z_1 ... Z_{T-1}."""
         found: list[Array] = []
-        for step in range(self.length - 1, -1, -1):
-            Z = weights[..., step, :, :] * G
-            found.insert(0, Z + self._adjoint_matrix._matmat(found[0]) if found else Z)
-        return found[0], found[1:]
+        for step in range(self.length - 1, 0, -1):
+            found.insert(0, self._adjoint_step(step, G, found))
+        return found
+
+    def _adjoint_step(self, step: int, G: Array, later: list[Array]) -> Array:
+        """Z_l = conj(c_l) G + A^H Z_{l+1}, given those that follow."""
+        Z = arrays.conj(self.coefficients[..., step, None, None]) * G
+        return Z + self._adjoint_matrix._matmat(later[0]) if later else Z
 
     def _forward(self, G: Array, X: Array, adjoints: list[Array]) -> tuple[Array, Gradients]:
         """The product sum_l c_l X_l, X_l = A^l X, and the gradients: <G, X_l> for c_l, and Z_{l+1} X_l^H for A."""
@@ -115,13 +128,12 @@ class PowerSeries(StructuredMatrix):
             "coefficients": unbroadcast(xp.stack(d_c, axis=-1), shape, complex_=complex_),
         }
 
+    def _matrix_pullback(self, Z: Array, X: Array) -> Gradients:
+        return self.matrix.pullback(*arrays.one_batch(*arrays.as_same_kind(Z, X)))
+
     @cached_property
     def _adjoint_matrix(self) -> StructuredMatrix:
         return self.matrix.mH
-
-    def _matrix_pullback(self, Z: Array, X: Array) -> Gradients:
-        xp, batch = arrays.namespace(X), np.broadcast_shapes(tuple(Z.shape[:-2]), tuple(X.shape[:-2]))
-        return self.matrix.pullback(*(xp.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays.as_same_kind(Z, X)))
 
     def _work(self, columns: int) -> Work:
         heads = math.prod(self.shape[:-2]) / max(1, math.prod(self.matrix.shape[:-2]))

@@ -29,11 +29,11 @@ CACHE = 3 << 19  # bytes that the rows of a passage may have
 DEEPEST = 12  # terms of a passage
 _FAR = 1 << 23  # bytes of a block beyond which rows come from so far that they are asked for
 _ROOM = 1 << 24  # bytes that panels on threads of their own may fill
-_STEP = 1024  # rows
+STEP = 1024  # rows
 _PAGE = 1 << 12  # bytes
 _PLACE = 21 * LINE  # of a block in its page, from that before; not near any small part of it
-_FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
-_U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
+FUSED = {"contract", "nsz"}  # a multiplication and an addition in one instruction
+UNSIGNED = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
 
 
 class Passage(NamedTuple):
@@ -134,31 +134,31 @@ def _row(indices, data, T, begin, end, total, asks):
     """A row of 2 B T, from its entries, and a total."""
     if asks:
         for p in range(begin, end):
-            prefetch(T, np.int64(indices[p + _U(AHEAD)]) * (LINE // T.itemsize))
+            prefetch(T, np.int64(indices[p + UNSIGNED(AHEAD)]) * (LINE // T.itemsize))
     for p in range(begin, end):
         total = axpy(data[p], load_line(T, np.int64(indices[p])), total)
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FUSED)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _rows(indptr, indices, data, T, S, minus, first, last, asks):
     """T_k = 2 B T_{k-1} - T_{k-2} in some rows, put in place of T_{k-2}.
 
     A function for each kind of term, since a loop with little at hand keeps all of it in registers.
     """
-    begin = _U(indptr[first])
-    for i in range(_U(first), _U(last)):
-        own, end = np.int64(i), _U(indptr[i + _U(1)])
+    begin = UNSIGNED(indptr[first])
+    for i in range(UNSIGNED(first), UNSIGNED(last)):
+        own, end = np.int64(i), UNSIGNED(indptr[i + UNSIGNED(1)])
         store_line(S, own, _row(indices, data, T, begin, end, scaled(minus, load_line(S, own)), asks))
         begin = end
 
 
-@njit(cache=True, nogil=True, fastmath=_FUSED)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _rows_and_sum(indptr, indices, data, T, S, sums, weights, minus, first, last, asks):
     """The same, and three terms into the sum of one function."""
-    zero, one, two, begin = weights[0, 0], weights[0, 1], weights[0, 2], _U(indptr[first])
-    for i in range(_U(first), _U(last)):
-        own, end = np.int64(i), _U(indptr[i + _U(1)])
+    zero, one, two, begin = weights[0, 0], weights[0, 1], weights[0, 2], UNSIGNED(indptr[first])
+    for i in range(UNSIGNED(first), UNSIGNED(last)):
+        own, end = np.int64(i), UNSIGNED(indptr[i + UNSIGNED(1)])
         old = load_line(S, own)
         new = _row(indices, data, T, begin, end, scaled(minus, old), asks)
         total = axpy(one, load_line(T, own), axpy(zero, old, load_line(sums, own)))
@@ -167,15 +167,15 @@ def _rows_and_sum(indptr, indices, data, T, S, sums, weights, minus, first, last
         begin = end
 
 
-@njit(cache=True, nogil=True, fastmath=_FUSED)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _rows_and_sums(indptr, indices, data, T, S, sums, weights, minus, first, last, asks, k, ends, order, panel, Y):
     """The same for any number of functions and the first terms; after the last one the sums go where they belong."""
     width, n = LINE // T.itemsize, order.size
     stride, panels = T.size // width, Y.shape[2] // width
-    for i in range(_U(first), _U(last)):
+    for i in range(UNSIGNED(first), UNSIGNED(last)):
         own = np.int64(i)
         old = zero_line(S) if k == 1 else load_line(S, own)
-        new = _row(indices, data, T, _U(indptr[i]), _U(indptr[i + _U(1)]), scaled(minus, old), asks)
+        new = _row(indices, data, T, UNSIGNED(indptr[i]), UNSIGNED(indptr[i + UNSIGNED(1)]), scaled(minus, old), asks)
         store_line(S, own, new)
         if k == 1 and not ends:
             continue
@@ -195,6 +195,7 @@ def _term(indptr, indices, data, order, panel, blocks, weights, Y, k, first, las
     """Term k in some rows."""
     T, S, sums, kind = blocks[(k + 1) % 2], blocks[k % 2], blocks[2:], blocks.dtype.type
     three, minus, ends = weights[k], kind(-2 if k == 2 else -1), k == weights.shape[0] - 1
+    # of terms that no sum wants only the recurrence is left
     is_taken = k % 3 == 2 and (k == 2 or np.any(three != 0))
     if k > 1 and not is_taken and not ends:
         _rows(indptr, indices, data, T, S, minus, first, last, asks)
@@ -215,10 +216,10 @@ def _many_steps(indptr, indices, data, order, X, panel, blocks, weights, Y, boun
         count = min(depth, terms + 1 - k)
         for part in prange(parts):
             a, b = bounds[part], bounds[part + 1]
-            for front in range(a, b + count * reach, _STEP):
+            for front in range(a, b + count * reach, STEP):
                 for j in range(count):
                     low = max(a + (j * reach if a > 0 else 0), front - j * reach)
-                    high = min(b - (j * reach if b < n else 0), front + _STEP - j * reach)
+                    high = min(b - (j * reach if b < n else 0), front + STEP - j * reach)
                     if low < high:
                         _term(indptr, indices, data, order, panel, blocks, weights, Y, k + j, low, high, asks)
         for part in prange(1, parts if count > 1 else 1):
@@ -236,10 +237,10 @@ def _one_steps(indptr, indices, data, order, X, _panel, blocks, weights, Y, boun
     for k in range(1, terms + 1):
         before, adds = kind(2 if k == 2 else 1), k % 3 == 2 or k == terms
         for part in prange(bounds.size - 1):
-            for i in range(_U(bounds[part]), _U(bounds[part + 1])):
+            for i in range(UNSIGNED(bounds[part]), UNSIGNED(bounds[part + 1])):
                 total = kind(0)
-                for p in range(_U(indptr[i]), _U(indptr[i + _U(1)])):
-                    total += data[p] * T[_U(indices[p])]
+                for p in range(UNSIGNED(indptr[i]), UNSIGNED(indptr[i + UNSIGNED(1)])):
+                    total += data[p] * T[UNSIGNED(indices[p])]
                 new = total - before * S[i]
                 if adds:
                     for f in range(weights.shape[1]):
@@ -252,7 +253,7 @@ def _one_steps(indptr, indices, data, order, X, _panel, blocks, weights, Y, boun
             Y[f, order[i], 0] = sums[f, i]
 
 
-_MANY, _ONE = (serial_and_parallel(steps, fastmath=_FUSED) for steps in (_many_steps, _one_steps))
+_MANY, _ONE = (serial_and_parallel(steps, fastmath=FUSED) for steps in (_many_steps, _one_steps))
 _many_alone = _MANY[0]
 
 

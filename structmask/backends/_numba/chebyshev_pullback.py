@@ -15,7 +15,16 @@ import math
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from structmask.backends._numba.chebyshev import Matrix, chebyshev_sum, row_blocks, whole_lines
+from structmask.backends._numba.chebyshev import (
+    FUSED,
+    SERIAL_WORK,
+    STEP,
+    UNSIGNED,
+    Matrix,
+    chebyshev_sum,
+    row_blocks,
+    whole_lines,
+)
 from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import parallel, serial_and_parallel
 from structmask.backends._numba.vectors import (
@@ -30,11 +39,7 @@ from structmask.backends._numba.vectors import (
     zero_line,
 )
 
-_SERIAL_WORK = 1_000_000  # multiplications of a term below which one thread is faster than waking others
-_STEP = 1024  # rows whose products are summed up in the operands' precision
 _BLOCKS = 6  # T_k, T_{k-1}, R_k, R_{k+1}, G and the sum
-_FUSED = {"contract", "nsz"}
-_U = np.uint64  # numba tests signed indices for being negative, which takes half the time of the innermost loop
 
 
 def chebyshev_pullback(
@@ -52,8 +57,8 @@ def chebyshev_pullback(
     T, S = (whole_lines(a, panels * width) for a in chebyshev_sum(matrix, order, reach, X, last))
     G = whole_lines(G, panels * width)
     Y, Z = np.empty_like(G), np.empty_like(G)
-    is_parallel = work >= _SERIAL_WORK and threads > 1
-    apart = min(panels, threads) if not is_parallel and work * panels * K >= _SERIAL_WORK else 1
+    is_parallel = work >= SERIAL_WORK and threads > 1
+    apart = min(panels, threads) if not is_parallel and work * panels * K >= SERIAL_WORK else 1
     bounds = row_blocks(indptr, 8 * threads if is_parallel else 1)
     shape = apart, _BLOCKS, n, width
     d_data = np.zeros((apart, data.size), X.dtype)
@@ -70,17 +75,17 @@ def chebyshev_pullback(
     return Y[:, :q], Z[:, :q], d_c.sum(axis=(0, 1)), d_data.sum(axis=0, dtype=np.float64)
 
 
-@njit(cache=True, nogil=True, fastmath=_FUSED)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _rows(indptr, indices, data, T, S, R, Q, G, Y, c, weight, d_data, first, last):
     """T_{k-2} in place of T_k and R_{k-1} in place of R_{k+1} in some rows, and <G, T_{k-1}> over them.
 
     The matrix takes R_k T_{k-1}^T, the result c_{k-1} T_{k-1}. The weight of what R_k gives is one, and 1/2 for k = 1.
     """
     total, minus = zero_line(G), T.dtype.type(-1)
-    for i in range(_U(first), _U(last)):
+    for i in range(UNSIGNED(first), UNSIGNED(last)):
         own = np.int64(i)
         above, t, r = scaled(weight, load_line(R, own)), zero_line(S), zero_line(S)
-        for p in range(_U(indptr[i]), _U(indptr[i + _U(1)])):
+        for p in range(UNSIGNED(indptr[i]), UNSIGNED(indptr[i + UNSIGNED(1)])):
             j, a = np.int64(indices[p]), data[p]
             there = load_line(S, j)
             t, r = axpy(a, there, t), axpy(a, load_line(R, j), r)
@@ -93,7 +98,7 @@ def _rows(indptr, indices, data, T, S, R, Q, G, Y, c, weight, d_data, first, las
     return total_of(total)
 
 
-@njit(cache=True, nogil=True, fastmath=_FUSED)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _begin(T, S, G, order, panel, panels, c, room, first, last):
     """T_K, T_{K-1}, R_K, R_{K+1}, G and c_K T_K in some rows, and <G, T_K> over them."""
     total = zero_line(G)
@@ -121,15 +126,15 @@ def _panel(indptr, indices, data, order, T, S, G, c, Y, Z, bounds, panel, room, 
     """Downwards for the columns of a line."""
     K, panels, kind = c.size - 1, T.shape[1] * T.itemsize // LINE, T.dtype.type
     for part in prange(bounds.size - 1):
-        for first in range(bounds[part], bounds[part + 1], _STEP):
-            last = min(first + _STEP, bounds[part + 1])
+        for first in range(bounds[part], bounds[part + 1], STEP):
+            last = min(first + STEP, bounds[part + 1])
             d_c[part, K] += _begin(T, S, G, order, panel, panels, c[K], room, first, last)
     for k in range(K, 0, -1):
         even, weight = (K - k) % 2, kind(1 if k > 1 else 0.5)
         t, s, r, q = room[even], room[1 - even], room[2 + even], room[3 - even]
         for part in prange(bounds.size - 1):
-            for first in range(bounds[part], bounds[part + 1], _STEP):
-                last = min(first + _STEP, bounds[part + 1])
+            for first in range(bounds[part], bounds[part + 1], STEP):
+                last = min(first + STEP, bounds[part + 1])
                 d_c[part, k - 1] += _rows(
                     indptr, indices, data, t, s, r, q, room[4], room[5], c[k - 1], weight, d_data, first, last
                 )
@@ -138,7 +143,6 @@ def _panel(indptr, indices, data, order, T, S, G, c, Y, Z, bounds, panel, room, 
 
 
 _serial, _parallel = serial_and_parallel(_panel)
-_alone = _serial
 
 
 def _panels_apart(indptr, indices, data, order, T, S, G, c, Y, Z, bounds, room, d_data, d_c):
@@ -146,23 +150,8 @@ def _panels_apart(indptr, indices, data, order, T, S, G, c, Y, Z, bounds, room, 
     panels, threads = T.shape[1] * T.itemsize // LINE, room.shape[0]
     for thread in prange(threads):
         for panel in range(thread, panels, threads):
-            _alone(
-                indptr,
-                indices,
-                data,
-                order,
-                T,
-                S,
-                G,
-                c,
-                Y,
-                Z,
-                bounds,
-                panel,
-                room[thread],
-                d_data[thread],
-                d_c[thread],
-            )
+            own = room[thread], d_data[thread], d_c[thread]
+            _serial(indptr, indices, data, order, T, S, G, c, Y, Z, bounds, panel, *own)
 
 
 _apart = parallel(_panels_apart)

@@ -25,7 +25,10 @@ def sampled_product(indptr: np.ndarray, indices: np.ndarray, F: np.ndarray, G: n
     if np.iscomplexobj(F):
         sides = np.concatenate([F.real, F.imag], axis=-1), np.concatenate([G.real, -G.imag], axis=-1)
         turned = np.concatenate([G.imag, G.real], axis=-1)
-        return sampled_product(indptr, indices, *sides) + 1j * sampled_product(indptr, indices, sides[0], turned)
+        entries = np.empty((F.shape[0], indices.size), F.dtype)
+        entries.real = sampled_product(indptr, indices, *sides)
+        entries.imag = sampled_product(indptr, indices, sides[0], turned)
+        return entries
     values = np.empty((F.shape[0], indices.size), F.dtype)
     serial = indices.size * F.shape[0] * F.shape[2] < SERIAL_WORK
     run = _sample_serial if serial else _sample_parallel
