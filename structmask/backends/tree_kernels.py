@@ -59,8 +59,8 @@ def tree_hadamard(sweep: Sweep, E: Array, F: Array, G: Array, X: Array) -> Array
     from structmask.backends._numba.tree_hadamard import tree_hadamard as fused
 
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), E.shape[:-1])
-    f, g = (_features(sweep, a, batch) for a in (F, G))
-    Y = fused(sweep.order, sweep.up, sweep.roots, shared(E, batch, 1), f, g, flat(X, batch, 2))
+    f, g, x = (flat(a, batch, 2) for a in (F, G, X))
+    Y = fused(sweep.order, sweep.first, sweep.up, sweep.roots, shared(E, batch, 1), f, g, x)
     return Y.reshape(*batch, *X.shape[-2:])
 
 
@@ -71,18 +71,10 @@ def tree_hadamard_pullback(
     from structmask.backends._numba.tree_hadamard_pullback import tree_hadamard_pullback as fused
 
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X)), E.shape[:-1])
-    f, g = (_features(sweep, a, batch) for a in (F, G))
-    p, x = (flat(a, batch, 2) for a in (P, X))
-    dF, dG, dX, dE = fused(sweep.order, sweep.first, sweep.roots, shared(E, batch, 1), f, g, p, x)
-    dF, dG = (np.take(np.swapaxes(d, 1, 2), sweep.position, axis=1).astype(X.dtype) for d in (dF, dG))
-    dF, dG, dX, dE = (d.reshape(*batch, *d.shape[1:]) for d in (dF, dG, dX, dE))
+    operands = (flat(a, batch, 2) for a in (F, G, P, X))
+    found = fused(sweep.order, sweep.first, sweep.roots, shared(E, batch, 1), *operands)
+    dF, dG, dX, dE = (d.reshape(*batch, *d.shape[1:]) for d in found)
     return dF, dG, dX, dE
-
-
-def _features(sweep: Sweep, F: Array, batch: tuple[int, ...]) -> Array:
-    """Features (..., n, r) as (B, r, n), by position, in double precision."""
-    by_position = np.take(flat(F, batch, 2), sweep.order, axis=1)
-    return np.ascontiguousarray(np.swapaxes(by_position, 1, 2), np.float64)
 
 
 def tree_sums(sweep: Sweep, E: Array, X: Array) -> tuple[Array, Array]:
