@@ -51,34 +51,29 @@ class ChunkScan:
         return Y.reshape(*heads, *Y.shape[-2:]), mass.reshape(*heads, mass.shape[-1])
 
 
-def tile_lags(F: Array, G: Array, P: Array, X: Array, C: int, distances: range, batch: tuple[int, ...]) -> Array:
-    """Sums (*batch or *heads, 2 l - 1) of (P X^T)_ij (F G^T)_ij at every i - j over tiles at some distances."""
-    from structmask.backends._numba import state_pullback
-
-    heads = broadcast_shapes(batch, *(a.shape[:-2] for a in (F, G, P, X)))
-    own = batch if math.prod(batch) == 1 else heads
-    f, g, p, x = (flat(a, heads, 2) for a in (F, G, P, X))
-    lags = state_pullback.tile_lags(f, g, p, x, C, distances, math.prod(own))
-    return lags.reshape(*own, -1)
-
-
-def state_sums(
+def state_pullback(
     operands: tuple[Array, Array, Array, Array],
-    U: Array,
+    tiles: Array,
+    factors: tuple[Array, Array],
     maps: tuple[Array, Array],
-    reach: int,
-    sides: tuple[bool, bool],
+    places: tuple[int, int, tuple[bool, bool]],
     batch: tuple[int, ...],
-) -> list[Array]:
-    """Sums over states (*batch or *heads, 2, rows, columns) of F, G, P, X for a mask of some batch; see the kernel."""
-    from structmask.backends._numba import state_pullback
+    columns: int,
+) -> tuple[list[Array], list[Array]]:
+    """Gradients of <P, (M * F G^T) X> for F, G and the first columns of X, and for the parts of M; see the kernel.
+
+    `operands` are F, G, P and X; tiles, factors and maps have the mask's batch, and so have their gradients, or that
+    of the heads.
+    """
+    from structmask.backends._numba import state_pullback as kernel
 
     heads, dtype = broadcast_shapes(batch, *(a.shape[:-2] for a in operands)), operands[0].dtype
     own = batch if math.prod(batch) == 1 else heads
-    U, inward, outward = (
-        shared(np.broadcast_to(a, (*batch, *a.shape[-tail:])).astype(dtype), heads, tail)
-        for a, tail in ((U, 2), (maps[0], 3), (maps[1], 3))
-    )
-    f, g, p, x = (flat(a, heads, 2) for a in operands)
-    sums = state_pullback.state_sums(f, g, p, x, U, (inward, outward), reach, sides)
-    return [a.reshape(*own, *a.shape[1:]) for a in sums]
+
+    def packed(a: Array, tail: int) -> Array:
+        return shared(np.broadcast_to(a, (*batch, *a.shape[a.ndim - tail :])).astype(dtype), heads, tail)
+
+    reach, nearest, sides = places
+    form = kernel.Form(packed(tiles, 3), *(packed(a, 2) for a in factors), *(packed(a, 3) for a in maps))
+    rows, parts = kernel.state_pullback(*(flat(a, heads, 2) for a in operands), form, reach, nearest, sides, columns)
+    return [a.reshape(*heads, *a.shape[1:]) for a in rows], [a.reshape(*own, *a.shape[1:]) for a in parts]

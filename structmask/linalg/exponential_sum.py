@@ -79,12 +79,6 @@ class ExponentialSum(Stationary):
     def rank(self) -> int:
         return int(self.decays.shape[-1])
 
-    @property
-    def states(self) -> tuple[Array, Array, Array]:
-        xp = arrays.namespace(self.decays)
-        decays, weights = (arrays.cast_precision(x, "float64") for x in (self.decays, self.weights))
-        return decays[..., :, None] * xp.eye(self.rank, dtype=decays.dtype), xp.ones_like(decays), weights
-
     def leaving(self, count: int) -> Array:
         decays = arrays.cast_precision(self.decays, "float64")
         exponents = arrays.cast(arrays.namespace(decays).arange(count), arrays.dtype_name(decays))
@@ -113,5 +107,15 @@ class ExponentialSum(Stationary):
         d_weights, d_powers = ((P @ x[..., :, None])[..., 0] for P, x in ((powers, d), (powers[..., :-1], slopes)))
         return {"weights": d_weights, "decays": conj(weights) * d_powers}
 
-    def _of_states(self, da: Array, db: Array, dc: Array) -> Gradients:
-        return {"weights": dc, "decays": arrays.namespace(da).linalg.diagonal(da)}
+    def _far_chain(self, first: int, rows: Array, columns: Array, step: Array) -> Gradients:
+        """Rows are w rho^p, columns rho^(first + q), and a step rho^C: of these powers the slopes."""
+        xp, count = arrays.namespace(step), int(rows.shape[-2])
+        decays, weights = (arrays.cast_precision(x, "float64") for x in (self.decays, self.weights))
+        powers, s = self.leaving(first + count), xp.astype(xp.arange(1, first + count + 1), xp.float64)
+        seen = xp.matrix_transpose(rows)
+        slopes = s * powers  # of rho^s at s - 1
+        d_decays = weights * xp.sum(seen[..., 1:] * slopes[..., : count - 1], axis=-1)
+        d_decays = d_decays + count * decays ** (count - 1) * xp.linalg.diagonal(step)
+        late = columns if first else columns[..., 1:]
+        d_decays = d_decays + xp.sum(late * slopes[..., max(first, 1) - 1 : -1], axis=-1)
+        return {"weights": xp.sum(seen * powers[..., :count], axis=-1), "decays": d_decays}

@@ -166,6 +166,8 @@ def _all_gradients(
         inner = partial(masked_pullback, columns=columns)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
+    if _scans_states(mask, F, G, P, X):
+        return state_gradient.pullback(mask, F, G, P, X, columns)  # type: ignore[arg-type]
     if isinstance(mask, LowRank) and _decided(mask, F, G, X, "auto")[0] == "low_rank":
         return low_rank_pullback(mask, F, G, P, X, columns)
     if isinstance(mask, Sum) and _decided(mask, F, G, X, "auto")[0] == "terms":
@@ -254,7 +256,7 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     if isinstance(mask, Diagonal):
         return diagonal_mask_gradient(mask, F, G, P, X)
     if _scans_states(mask, F, G, P, X):
-        return state_gradient.gradient(mask, F, G, P, X)  # type: ignore[arg-type]
+        return state_gradient.pullback(mask, F, G, P, X, 0)[0]  # type: ignore[arg-type]
     if _divides(mask, F, G, P, X):
         dF, dG = masked_product(mask, P, X, G)[0], masked_product(mask.T, X, P, F)[0]
         return _decay_gradient(mask, F, G, dF, dG)

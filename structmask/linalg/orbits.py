@@ -59,10 +59,10 @@ def power_pullback(a: Array, count: int, d: Array) -> Array:
     """Gradient for a of a gradient d for a^count: sum_i (a^i)^H d (a^(count-1-i))^H, a block of a power."""
     xp, r = arrays.namespace(a), int(a.shape[-1])
     adjoint = xp.matrix_transpose(arrays.conj(a))
-    return xp.linalg.matrix_power(bordered(adjoint, d), count)[..., :r, r:]
+    return xp.linalg.matrix_power(_bordered(adjoint, d), count)[..., :r, r:]
 
 
-def bordered(a: Array, e: Array) -> Array:
+def _bordered(a: Array, e: Array) -> Array:
     """The block matrix [[a, e], [0, a]]."""
     xp = arrays.namespace(a)
     a, e = xp.broadcast_arrays(*arrays.as_same_kind(a, e))

@@ -1,78 +1,142 @@
-"""The gradient of masked attention for the generators of a state-space mask, by chunks as its product.
+"""Gradients of masked attention with a state-space mask, by chunks as its product.
 
-With D_ij = (P X^T)_ij (F G^T)_ij, the gradient for an entry of the mask, tiles give sums of D along their diagonals.
-Beyond them a block of the mask is O A^(d-B) Z, and what O, Z and A = a^C need of D is made of moments of queries and
-keys in a chunk,
+Beyond the tiles a block of the mask is O A^(d-B) Z (`state_scan`). The moments of keys and queries in a chunk,
 
-    nu = sum_p U_p f_p (x) p_p,    mu = sum_q U_q g_q (x) x_q,
+    mu_s = sum_q Z_sq g_q x_q^T,    nu_s = sum_p O_ps f_p p_p^T,
 
-the states S that mu drives forwards, and those that nu drives backwards. U spans O and Z and all they may become when
-the generators move: sequences of the recurrence of a, and of its square, in a chunk.
+drive states, S_c = sum_d A^(d-B) mu_(c-d) forwards and T_c = sum_d (A^T)^(d-B) nu_(c+d) backwards, and these are all
+that is needed: with (w, w') = (S_s p_p, T_s x_q)
+
+    dF_p = sum_s O_ps S_s p_p,   dG_q = sum_s Z_sq T_s x_q,   dX_q = sum_s Z_sq T_s^T g_q,
+    dO_ps = <f_p, S_s p_p>,      dZ_sq = <g_q, T_s x_q>,      dA = sum_c T_c S_(c+B-1)^T.
+
+Tiles give the rest of dF, dG and dX, and sums along diagonals the gradient for their part of the mask's table.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from structmask.backends import arrays, kernels, state_kernels
 from structmask.backends.arrays import Array
+from structmask.linalg import chunk_basis
 from structmask.linalg.generators import Gradients, added, unbroadcast
-from structmask.linalg.state_scan import Chunks, alike, cut
+from structmask.linalg.state_scan import STANDARD_CHUNK, Chunks, alike, cut, entering_states, uncut
 
 if TYPE_CHECKING:
     from structmask.linalg.stationary import Stationary
 
-CHUNK = 256
-_MISSED = {"float32": 1e-7, "float64": 1e-15}  # of sequences of norm one
-_SCRATCH = 4  # blocks that moments and states may fill
-_LANES = 32  # columns that a kernel takes at a time
 
+def pullback(
+    mask: Stationary, F: Array, G: Array, P: Array, X: Array, columns: int
+) -> tuple[Gradients, Array, Array, Array]:
+    """Gradients of <P, (M * F G^T) X> for the generators of M, for F, G and the first columns of X; everything real.
 
-def gradient(mask: Stationary, F: Array, G: Array, P: Array, X: Array) -> Gradients:
-    """Gradients of <P, (M * F G^T) X> for the generators of M; everything real. O(n (C + r) (m + k) + n r m k / C)."""
-    chunks = Chunks(mask, min(CHUNK, mask.n))
-    total = mask.gradient(_near(chunks, F, G, P, X))
-    if chunks.count > chunks.reach and mask.rank:
-        rows, columns, step = _far(chunks, F, G, P, X)
-        total = added(total, mask.states_gradient(chunks.first, rows, columns, step, arrays.precision(X)))
-    return total
-
-
-# --- tiles ------------------------------------------------------------------------------------------------------------
-
-
-def _near(chunks: Chunks, F: Array, G: Array, P: Array, X: Array) -> Array:
-    """The table's gradient (..., 2 l - 1) from the tiles, l = min(n, reach C)."""
+    Five products with the states of a chunk and five with its tiles, where the product itself takes two of each.
+    """
     if kernels.numba_runs(F, G, P, X):
-        table = state_kernels.tile_lags(F, G, P, X, chunks.size, chunks.distances, chunks.mask.shape[:-2])
+        size = chunk_basis.cheapest(mask, "float32", 1, int(F.shape[-1]), int(X.shape[-1]))[0].chunks.size
+        chunks = Chunks(mask, size)
+        rows, parts = _compiled(chunks, F, G, P, X, columns)
     else:
-        table = _lags(chunks, *(cut(a, chunks) for a in (F, G, P, X)))
-    table = unbroadcast(table, (*chunks.mask.shape[:-2], table.shape[-1]), complex_=False)
-    spare = max(0, (int(table.shape[-1]) + 1) // 2 - chunks.mask.n)  # rows and columns of padding are zero
-    return table[..., spare : table.shape[-1] - spare]
+        chunks = Chunks(mask, min(STANDARD_CHUNK, mask.n))
+        rows, parts = _standard(chunks, F, G, P, X)
+    dF, dG, dX = rows
+    return _of_mask(chunks, parts, arrays.precision(X)), dF, dG, dX[..., :columns]
 
 
-def _lags(chunks: Chunks, f: Array, g: Array, p: Array, x: Array) -> Array:
-    """Sums of D_ij at every i - j over the tiles, all of some size."""
-    xp, C, N = arrays.namespace(x), chunks.size, chunks.count
-    batch = np.broadcast_shapes(*(tuple(a.shape[:-3]) for a in (f, g, p, x)))
+def _has_far(chunks: Chunks) -> bool:
+    return chunks.count > chunks.reach and chunks.mask.rank > 0
+
+
+def _of_mask(chunks: Chunks, parts: list[Array], precision: str) -> Gradients:
+    """The gradient for the generators from those for O and Z^T (..., C, p), A (..., 2, r, r) and the table's middle."""
+    mask, batch = chunks.mask, chunks.mask.shape[:-2]
+    dO, dZ, dA, table = (
+        unbroadcast(a, (*batch, *a.shape[len(a.shape) - tail :]), complex_=False)
+        for a, tail in zip(parts, (2, 2, 3, 1), strict=True)
+    )
+    spare = max(0, (int(table.shape[-1]) + 1) // 2 - mask.n)  # rows and columns of padding are zero
+    total = mask.gradient(table[..., spare : table.shape[-1] - spare])
+    if not _has_far(chunks):
+        return total
+    xp, r, rows, columns = arrays.namespace(dO), mask.rank, 0.0, 0.0
+    for side, above in enumerate(above for above in (False, True) if mask.sides[above]):
+        o, z = (a[..., side * r : (side + 1) * r] for a in (dO, dZ))
+        rows = rows + (xp.flip(o, axis=-2) if above else o)  # above the diagonal both are read backwards
+        columns = columns + xp.matrix_transpose(z if above else xp.flip(z, axis=-2))  # by growing powers
+    step = xp.sum(dA, axis=-3)
+    return added(total, mask.states_gradient(chunks.first, rows, columns, step, precision))
+
+
+def _sided(chunks: Chunks) -> tuple[Array, Array]:
+    """O and Z^T (..., C, p) of all sides, one beside the other."""
+    rows, columns = chunks.factors()
+    xp = arrays.namespace(rows)
+    keys = xp.matrix_transpose(columns)
+    here = [(rows, keys), (xp.flip(rows, axis=-2), xp.flip(keys, axis=-2))]
+    left, right = zip(*(pair for pair, there in zip(here, chunks.mask.sides, strict=True) if there), strict=True)
+    return xp.concat(list(left), axis=-1), xp.concat(list(right), axis=-1)
+
+
+def _compiled(chunks: Chunks, F: Array, G: Array, P: Array, X: Array, columns: int) -> tuple[list[Array], list[Array]]:
+    """By the kernel. A counts as two numbers, whose sum is good to double precision."""
+    mask, precision = chunks.mask, arrays.precision(X)
+    batch, r = mask.shape[:-2], mask.rank
+    tiles = [np.broadcast_to(chunks.tile(d), (*batch, chunks.size, chunks.size)) for d in chunks.distances]
+    step = np.broadcast_to(mask.steps(chunks.size), (*batch, r, r))
+    rounded = step.astype(precision).astype(np.float64)
+    step = np.stack([rounded, step - rounded], axis=-3)
+    places = chunks.reach, chunks.distances.start, mask.sides
+    return state_kernels.state_pullback(
+        (F, G, P, X), np.stack(tiles, axis=-3), _sided(chunks), (step, step.swapaxes(-1, -2)), places, batch, columns
+    )
+
+
+# --- by array operations ----------------------------------------------------------------------------------------------
+
+
+def _standard(chunks: Chunks, F: Array, G: Array, P: Array, X: Array) -> tuple[list[Array], list[Array]]:
+    """The same by batched products, some columns at a time."""
+    f, g, p, x = operands = [cut(a, chunks) for a in (F, G, P, X)]
+    rows, table = _near(chunks, *operands)
+    xp, mask, r = arrays.namespace(x), chunks.mask, chunks.mask.rank
+    batch = table.shape[:-1]
+    ends = (chunks.size, r * sum(mask.sides)), (chunks.size, r * sum(mask.sides)), (2, r, r)
+    parts = [xp.zeros((*batch, *end), dtype=xp.float64) for end in ends]
+    if _has_far(chunks):
+        size = math.prod(batch) * chunks.count * 2 * r * int(F.shape[-1])
+        step = max(1, arrays.block_entries(x) // max(1, size))
+        for a, b in arrays.blocks(int(x.shape[-1]), step):
+            _far(chunks, (f, g, p[..., a:b], x[..., a:b]), rows, parts, slice(a, b))
+    return [uncut(a, mask.n) for a in rows], [*parts, table]
+
+
+def _near(chunks: Chunks, f: Array, g: Array, p: Array, x: Array) -> tuple[list[Array], Array]:
+    """What tiles give to dF, dG and dX, and sums of (P X^T)_ij (F G^T)_ij along diagonals, some chunks at a time."""
+    xp, C, N, mT = arrays.namespace(x), chunks.size, chunks.count, arrays.namespace(x).matrix_transpose
+    batch = np.broadcast_shapes(chunks.mask.shape[:-2], *(tuple(a.shape[:-3]) for a in (f, g, p, x)))
+    rows = [xp.zeros((*batch, *a.shape[-3:]), dtype=x.dtype) for a in (f, g, x)]
     middle = min(chunks.reach, N) * C
     table = xp.zeros((*batch, 2 * middle - 1), dtype=x.dtype)
     step = max(1, arrays.block_entries(x) // max(1, math.prod(batch) * C * C))
     for d in chunks.distances:
-        total = 0.0
+        tile, total = alike(chunks.tile(d)[..., None, :, :], x)[0], 0.0
         for a, b in arrays.blocks(N - abs(d), step):
-            rows, columns = slice(a + max(d, 0), b + max(d, 0)), slice(a + max(-d, 0), b + max(-d, 0))
-            R = f[..., rows, :, :] @ xp.matrix_transpose(g[..., columns, :, :])
-            Q = p[..., rows, :, :] @ xp.matrix_transpose(x[..., columns, :, :])
+            i, j = slice(a + max(d, 0), b + max(d, 0)), slice(a + max(-d, 0), b + max(-d, 0))
+            f_i, p_i, g_j, x_j = (s[..., at, :, :] for s, at in ((f, i), (p, i), (g, j), (x, j)))
+            R, Q = f_i @ mT(g_j), p_i @ mT(x_j)
             total = total + xp.sum(R * Q, axis=-3)
+            D, E = tile * Q, tile * R
+            rows[0][..., i, :, :] += D @ g_j
+            rows[1][..., j, :, :] += mT(D) @ f_i
+            rows[2][..., j, :, :] += mT(E) @ p_i
         start = middle + (d - 1) * C
         table[..., start : start + 2 * C - 1] += _along_diagonals(total)
-    return table
+    return rows, table
 
 
 def _along_diagonals(D: Array) -> Array:
@@ -83,143 +147,54 @@ def _along_diagonals(D: Array) -> Array:
     return xp.sum(skewed, axis=-2)
 
 
-# --- states -----------------------------------------------------------------------------------------------------------
+def _far(
+    chunks: Chunks, operands: tuple[Array, Array, Array, Array], rows: list[Array], parts: list[Array], columns: slice
+) -> None:
+    """Add what states give for some columns of P and X."""
+    f, g, p, x = operands
+    xp, r, mT = arrays.namespace(x), chunks.mask.rank, arrays.namespace(x).matrix_transpose
+    left, right = (alike(a[..., None, :, :], x)[0] for a in _sided(chunks))
+    for side, above in enumerate(above for above in (False, True) if chunks.mask.sides[above]):
+        own = range(side * r, (side + 1) * r)
+        S = _states(chunks, _moments(right, g, x, own), flipped=above, transposed=False)
+        T = _states(chunks, _moments(left, f, p, own), flipped=not above, transposed=True)
+        parts[2][..., int(above), :, :] += _step_gradient(chunks, S, T, above=above)
+        for s, d in enumerate(own):
+            shape = (*S.shape[:-2], int(f.shape[-1]), int(x.shape[-1]))
+            S_s, T_s = xp.reshape(S[..., s, :], shape), xp.reshape(T[..., s, :], shape)
+            w, v = p @ mT(S_s), x @ mT(T_s)
+            parts[0][..., d] += _over_chunks(f, w)
+            parts[1][..., d] += _over_chunks(g, v)
+            rows[0] += left[..., d : d + 1] * w
+            rows[1] += right[..., d : d + 1] * v
+            rows[2][..., columns] += right[..., d : d + 1] * (g @ T_s)
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """Directions U (..., C, p), and on both sides what leads from moments to states and from states to queries."""
-
-    U: Array
-    step: Array  # A (..., r, r)
-    inward: Array  # Z U (..., 2, r, p)
-    outward: Array  # U^T O (..., 2, p, r)
-
-    @classmethod
-    def of(cls, chunks: Chunks, precision: str) -> _Maps:
-        """The maps of a mask; above the diagonal O and Z are read backwards."""
-        U, (rows, columns) = _directions(chunks, precision), chunks.factors()
-        xp = arrays.namespace(U)
-        inward = xp.stack([columns @ U, xp.flip(columns, axis=-1) @ U], axis=-3)
-        transposed = xp.matrix_transpose(U)
-        outward = xp.stack([transposed @ rows, transposed @ xp.flip(rows, axis=-2)], axis=-3)
-        return cls(U, chunks.mask.steps(chunks.size), inward, outward)
-
-    def split(self, precision: str) -> tuple[Array, Array]:
-        """For the kernel, forwards and backwards: A as two numbers, good to double precision together, and a map."""
-        xp = arrays.namespace(self.step)
-        rounded = arrays.cast_precision(arrays.cast_precision(self.step, precision), "float64")
-        parts = []
-        for transposed, onward in ((False, self.inward), (True, xp.matrix_transpose(self.outward))):
-            pair = [xp.matrix_transpose(a) if transposed else a for a in (rounded, self.step - rounded)]
-            shape = (*onward.shape[:-1], onward.shape[-2])
-            parts.append(xp.concat([*(xp.broadcast_to(a[..., None, :, :], shape) for a in pair), onward], axis=-1))
-        return parts[0], parts[1]
+def _moments(weights: Array, g: Array, x: Array, directions: range) -> Array:
+    """Moments sum_q weights_qd g_q x_q^T of every chunk (..., N, r, m k)."""
+    xp, moments = arrays.namespace(x), []
+    for d in directions:
+        moment = xp.matrix_transpose(g * weights[..., d : d + 1]) @ x
+        moments.append(xp.reshape(moment, (*moment.shape[:-2], 1, -1)))
+    return xp.concat(moments, axis=-2)
 
 
-def _far(chunks: Chunks, F: Array, G: Array, P: Array, X: Array) -> tuple[Array, Array, Array]:
-    """Gradients for O, for the columns a^(e + q) b, and for A, in double precision, with the batch of the mask."""
-    xp, mask, precision = arrays.namespace(X), chunks.mask, arrays.precision(X)
-    batch, maps = mask.shape[:-2], _Maps.of(chunks, precision)
-    heads = math.prod(np.broadcast_shapes(batch, *(tuple(a.shape[:-2]) for a in (F, G, P, X))))
-    size = heads * chunks.count * 2 * (int(maps.U.shape[-1]) + mask.rank) * int(F.shape[-1])
-    step = max(_LANES, _SCRATCH * arrays.block_entries(X) // max(1, size) // _LANES * _LANES)
-    parts = [_sums(chunks, maps, F, G, P[..., a:b], X[..., a:b]) for a, b in arrays.blocks(int(X.shape[-1]), step)]
-    seen, driven, moved = (
-        sum(unbroadcast(part[i], (*batch, *part[i].shape[-3:]), complex_=False) for part in parts) for i in range(3)
-    )
-    rows, columns = maps.U[..., None, :, :] @ seen, driven @ xp.matrix_transpose(maps.U)[..., None, :, :]
-    rows = rows[..., 0, :, :] + xp.flip(rows[..., 1, :, :], axis=-2)
-    columns = xp.flip(columns[..., 0, :, :], axis=-1) + columns[..., 1, :, :]  # from Z to growing powers
-    return rows, columns, xp.sum(moved, axis=-3)
+def _states(chunks: Chunks, H: Array, *, flipped: bool, transposed: bool) -> Array:
+    """States that moments drive, forwards or, flipped, backwards."""
+    xp = arrays.namespace(H)
+    if not flipped:
+        return entering_states(chunks, H, transposed=transposed)
+    return xp.flip(entering_states(chunks, xp.flip(H, axis=-3), transposed=transposed), axis=-3)
 
 
-def _sums(chunks: Chunks, maps: _Maps, F: Array, G: Array, P: Array, X: Array) -> list[Array]:
-    """Sums (..., 2, rows, columns) over chunks of nu S^T, T mu^T and T S^T for some columns, in double precision."""
-    if not kernels.numba_runs(F, G, P, X):
-        return _standard_sums(chunks, maps, F, G, P, X)
-    mask, pair = chunks.mask, maps.split(arrays.precision(X))
-    operands = (F, G, P, X) if _padded(F, X) <= _padded(X, F) else (P, X, F, G)  # the two pairs play the same part
-    return state_kernels.state_sums(operands, maps.U, pair, chunks.reach, mask.sides, mask.shape[:-2])
+def _step_gradient(chunks: Chunks, S: Array, T: Array, *, above: bool) -> Array:
+    """sum_c T_c S_(c+B-1)^T, or the same backwards, in double precision."""
+    xp, ahead, N = arrays.namespace(S), chunks.reach - 1, chunks.count
+    early, late = slice(0, N - ahead), slice(ahead, N)
+    T, S = (T[..., late, :, :], S[..., early, :, :]) if above else (T[..., early, :, :], S[..., late, :, :])
+    return xp.sum(arrays.cast_precision(T @ xp.matrix_transpose(S), "float64"), axis=-3)
 
 
-def _padded(F: Array, X: Array) -> int:
-    """Size of the kernel's matrix of features and columns, which come in whole tiles."""
-    return -(-int(F.shape[-1]) // 8) * -(-int(X.shape[-1]) // _LANES)
-
-
-def _directions(chunks: Chunks, precision: str) -> Array:
-    """Orthonormal U (..., C, p) that spans the mask's sequences in a chunk, forwards and backwards: C is even.
-
-    They are the same as the even and the odd parts of the sequences, whose halves are told apart.
-    """
-    sequences = chunks.mask.sequences(chunks.size)
-    xp = arrays.namespace(sequences)
-    norms = xp.sqrt(xp.sum(sequences * sequences, axis=-1, keepdims=True))
-    unit = xp.matrix_transpose(sequences / xp.where(norms == 0, xp.ones_like(norms), norms))
-    parts = []
-    for sign in (1.0, -1.0):
-        half = (unit + sign * xp.flip(unit, axis=-2))[..., : chunks.size // 2, :]
-        vectors, values, _ = xp.linalg.svd(half, full_matrices=False)
-        kept = int(xp.max(xp.sum(xp.astype(values > _MISSED[precision], xp.int64), axis=-1)))
-        first = vectors[..., :kept] * math.sqrt(0.5)
-        parts.append(xp.concat([first, sign * xp.flip(first, axis=-2)], axis=-2))
-    return xp.concat(parts, axis=-1)
-
-
-def _moments(u: Array, g: Array, x: Array) -> Array:
-    """Moments sum_q U_qd g_q x_q^T of every chunk (..., N, p, m k)."""
-    xp, parts = arrays.namespace(x), []
-    for d in range(int(u.shape[-1])):
-        moment = xp.matrix_transpose(g * u[..., d : d + 1]) @ x
-        parts.append(xp.reshape(moment, (*moment.shape[:-2], 1, -1)))
-    return xp.concat(parts, axis=-2)
-
-
-def _standard_sums(chunks: Chunks, maps: _Maps, F: Array, G: Array, P: Array, X: Array) -> list[Array]:
-    """The sums of `state_kernels.state_sums` by batched products."""
-    f, g, p, x = (cut(a, chunks) for a in (F, G, P, X))
-    xp, u = arrays.namespace(x), alike(maps.U[..., None, :, :], x)[0]
-    nu, mu = _moments(u, f, p), _moments(u, g, x)
-    sides = []
-    for above, here in enumerate(chunks.mask.sides):
-        m, v = (xp.flip(mu, axis=-3), xp.flip(nu, axis=-3)) if above else (mu, nu)
-        inward, outward = maps.inward[..., above, :, :], maps.outward[..., above, :, :]
-        sums = _recurrence(maps.step, outward, inward, m, v, chunks.reach)
-        sides.append(sums if here else tuple(xp.zeros_like(a) for a in sums))
-    return [xp.stack(parts, axis=-3) for parts in zip(*sides, strict=True)]
-
-
-def _recurrence(A: Array, out: Array, inward: Array, mu: Array, nu: Array, reach: int) -> tuple[Array, Array, Array]:
-    """Gradients of sum_c <nu_c, out S_c> for out, inward and A, S_c = A S_(c-1) + inward mu_(c-B)."""
-    xp = arrays.namespace(mu)
-    inputs = _apply(inward, mu[..., : mu.shape[-3] - reach, :, :])
-    seen = _apply(xp.matrix_transpose(out), nu[..., reach:, :, :])
-    S = _run(A, inputs)
-    adjoint = xp.flip(_run(xp.matrix_transpose(A), xp.flip(seen, axis=-3)), axis=-3)
-    d_out = _inner(nu[..., reach:, :, :], S)
-    d_in = _inner(adjoint, mu[..., : mu.shape[-3] - reach, :, :])
-    return d_out, d_in, _inner(adjoint[..., 1:, :, :], S[..., :-1, :, :])
-
-
-def _run(A: Array, inputs: Array) -> Array:
-    """S_c = A S_(c-1) + inputs_c, in the place of the inputs; A counts to double precision."""
-    rounded = alike(A, inputs)[0]
-    rest = alike(A - arrays.cast_precision(rounded, "float64"), inputs)[0]
-    exact = arrays.precision(inputs) == "float64"
-    for c in range(1, int(inputs.shape[-3])):
-        last = inputs[..., c - 1, :, :]
-        inputs[..., c, :, :] += rounded @ last if exact else rounded @ last + rest @ last
-    return inputs
-
-
-def _apply(small: Array, H: Array) -> Array:
-    """A small matrix times every chunk's."""
-    small, H = alike(small[..., None, :, :], H)
-    return small @ H
-
-
-def _inner(left: Array, right: Array) -> Array:
-    """sum_c left_c right_c^T, in double precision."""
-    xp = arrays.namespace(left)
-    return xp.sum(arrays.cast_precision(left @ xp.matrix_transpose(right), "float64"), axis=-3)
+def _over_chunks(features: Array, rows: Array) -> Array:
+    """<features_p, rows_p> for each place p of a chunk, summed over chunks, in double precision."""
+    return arrays.namespace(rows).sum(arrays.cast_precision(arrays.row_products(features, rows), "float64"), axis=-2)

@@ -90,7 +90,7 @@ def product(mask: Stationary, X: Array) -> Array:
                 o, states = alike(o[..., None, :, :], states)
                 y = o @ states
                 Y = _added(Y, xp.flip(y, axis=-3) if side else y)
-    return _uncut(Y, mask.n)
+    return uncut(Y, mask.n)
 
 
 def hadamard(mask: Stationary, F: Array, G: Array, X: Array) -> tuple[Array, Array]:
@@ -106,7 +106,7 @@ def hadamard(mask: Stationary, F: Array, G: Array, X: Array) -> tuple[Array, Arr
         step = max(1, arrays.block_entries(X) // size)
         parts = [_far(chunks, f, g, v[..., a:b]) for a, b in arrays.blocks(int(v.shape[-1]), step)]
         Y = Y + xp.concat(parts, axis=-1)
-    Y = _uncut(Y, mask.n)
+    Y = uncut(Y, mask.n)
     return Y[..., :-1], Y[..., -1]
 
 
@@ -155,22 +155,23 @@ def _far(chunks: Chunks, f: Array, g: Array, v: Array) -> Array:
     return total
 
 
-def entering_states(chunks: Chunks, H: Array) -> Array:
-    """S_c = sum over d >= B of (a^C)^(d-B) H_(c-d), for H (..., N, r, k)."""
-    return _delayed(_prefix(chunks, H, 1), chunks.reach - 1)
+def entering_states(chunks: Chunks, H: Array, *, transposed: bool = False) -> Array:
+    """S_c = sum over d >= B of A^(d-B) H_(c-d), A = a^C or its transpose, for H (..., N, r, k)."""
+    return _delayed(_prefix(chunks, H, 1, transposed=transposed), chunks.reach - 1)
 
 
-def _prefix(chunks: Chunks, H: Array, length: int) -> Array:
+def _prefix(chunks: Chunks, H: Array, length: int, *, transposed: bool) -> Array:
     """S_c = sum over c' < c of A^(c-1-c') H_c', A = a^(length C): pairs are chunks of twice the length."""
     xp, N = arrays.namespace(H), int(H.shape[-3])
     if N == 1:
         return xp.zeros_like(H)
-    A, H = alike(chunks.mask.steps(length * chunks.size)[..., None, :, :], H)
+    A = chunks.mask.steps(length * chunks.size)
+    A, H = alike((xp.matrix_transpose(A) if transposed else A)[..., None, :, :], H)
     even, odd = H[..., 0::2, :, :], H[..., 1::2, :, :]
     pairs = A @ even[..., : odd.shape[-3], :, :] + odd
     if N % 2:
         pairs = xp.concat([pairs, xp.zeros_like(pairs[..., :1, :, :])], axis=-3)
-    first = _prefix(chunks, pairs, 2 * length)
+    first = _prefix(chunks, pairs, 2 * length, transposed=transposed)
     second = A @ first + even
     both = xp.stack([first, second], axis=-3)
     return xp.reshape(both, (*both.shape[:-4], -1, *both.shape[-2:]))[..., :N, :, :]
@@ -207,7 +208,8 @@ def cut(X: Array, chunks: Chunks) -> Array:
     return xp.reshape(X, (*X.shape[:-2], chunks.count, chunks.size, k))
 
 
-def _uncut(Y: Array, n: int) -> Array:
+def uncut(Y: Array, n: int) -> Array:
+    """The reverse of `cut`."""
     return arrays.namespace(Y).reshape(Y, (*Y.shape[:-3], -1, Y.shape[-1]))[..., :n, :]
 
 

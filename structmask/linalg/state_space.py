@@ -10,7 +10,7 @@ import numpy as np
 from structmask.backends import arrays
 from structmask.backends.arrays import Array
 from structmask.linalg.generators import Gradients
-from structmask.linalg.orbits import conjugation, orbit, orbit_pullback
+from structmask.linalg.orbits import conjugation, orbit, orbit_pullback, power_pullback
 from structmask.linalg.stationary import Errors, Stationary
 
 
@@ -99,6 +99,7 @@ class StateSpace(Stationary):
 
     @property
     def states(self) -> tuple[Array, Array, Array]:
+        """The generators a (..., r, r), b and c (..., r), in double precision."""
         return _wide(self.a), _wide(self.b), _wide(self.c)
 
     def leaving(self, count: int) -> Array:
@@ -137,8 +138,15 @@ class StateSpace(Stationary):
         da, db = orbit_pullback(a, b, count, dZ)
         return gradients | {"a": da, "b": db, "c": (conj(Z) @ d[..., :, None])[..., 0]}
 
-    def _of_states(self, da: Array, db: Array, dc: Array) -> Gradients:
-        near = {} if self.near is None else {"near": arrays.namespace(dc).zeros_like(_wide(self.near))}
+    def _far_chain(self, first: int, rows: Array, columns: Array, step: Array) -> Gradients:
+        """Through the orbits of c and of b."""
+        xp, size = arrays.namespace(step), int(rows.shape[-2])
+        a, b, c = self.states
+        before = xp.zeros((*columns.shape[:-1], first), dtype=columns.dtype)
+        da, db = orbit_pullback(a, b, first + size, xp.concat([before, columns], axis=-1))
+        d_transposed, dc = orbit_pullback(xp.matrix_transpose(a), c, size, xp.matrix_transpose(rows))
+        da = da + xp.matrix_transpose(d_transposed) + power_pullback(a, size, step)
+        near = {} if self.near is None else {"near": xp.zeros_like(_wide(self.near))}
         return near | {"a": da, "b": db, "c": dc}
 
 

@@ -19,7 +19,6 @@ from structmask.backends.arrays import Array
 from structmask.linalg import state_scan
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.generators import Gradients, unbroadcast
-from structmask.linalg.orbits import bordered, orbit, orbit_pullback, power_pullback
 from structmask.linalg.planning import Work, acting_backend, seconds
 from structmask.linalg.rounding import Rounding
 from structmask.linalg.toeplitz import Toeplitz
@@ -89,14 +88,9 @@ class Stationary(StructuredMatrix):
     def far(self, count: int) -> Array:
         """Values c a^s b (..., count)."""
 
-    @property
     @abstractmethod
-    def states(self) -> tuple[Array, Array, Array]:
-        """The generators a (..., r, r), b and c (..., r), in double precision."""
-
-    @abstractmethod
-    def _of_states(self, da: Array, db: Array, dc: Array) -> Gradients:
-        """Gradients for the generators of those for a, b and c as `states` has them."""
+    def _far_chain(self, first: int, rows: Array, columns: Array, step: Array) -> Gradients:
+        """Gradients for the generators of those for `entering`, `leaving` from `first` on, and `steps` of one count."""
 
     @abstractmethod
     def _chain(self, d: Array) -> Gradients:
@@ -195,25 +189,7 @@ class Stationary(StructuredMatrix):
 
     def states_gradient(self, first: int, rows: Array, columns: Array, step: Array, precision: str) -> Gradients:
         """Gradient for the generators of gradients for c a^p, p < C, for a^(first + q) b, q < C, and for a^C, real."""
-        xp, size = arrays.namespace(step), int(rows.shape[-2])
-        a, b, c = self.states
-        before = xp.zeros((*columns.shape[:-1], first), dtype=columns.dtype)
-        da, db = orbit_pullback(a, b, first + size, xp.concat([before, columns], axis=-1))
-        d_transposed, dc = orbit_pullback(xp.matrix_transpose(a), c, size, xp.matrix_transpose(rows))
-        da = da + xp.matrix_transpose(d_transposed) + power_pullback(a, size, step)
-        return self._own(self._of_states(da, db, dc), precision)
-
-    def sequences(self, count: int) -> Array:
-        """Sequences (..., 2 r, count) that span c a^p and a^p b, p < count, and all they become when a moves a little.
-
-        They obey the recurrence of a, and its square: so does c a^p with any other a beside, [[a, e], [0, a]].
-        """
-        xp = arrays.namespace(self.states[0])
-        a, _, c = self.states
-        index = xp.astype(xp.arange(self.rank), xp.float64)
-        e = xp.cos(1.0 + index[:, None] + 3.0 * index[None, :])
-        start = xp.concat([c, xp.zeros_like(c)], axis=-1)
-        return orbit(xp.matrix_transpose(bordered(a, e)), start, count)
+        return self._own(self._far_chain(first, rows, columns, step), precision)
 
     def _own(self, gradients: Gradients, precision: str) -> Gradients:
         """Gradients in the shapes of the generators, in a precision."""

@@ -1,9 +1,10 @@
-"""The gradient of state-space masks by chunks: the same as along the diagonals of an array, on both forms."""
+"""Gradients under state-space masks by chunks: the same as by arrays, on both forms."""
 
 import numpy as np
 import pytest
 
 from structmask import Causal, ExponentialSum, StateSpace, use_backend
+from structmask.backends import arrays
 from structmask.linalg import state_gradient
 from structmask.linalg.hadamard import masked_pullback
 from structmask.linalg.orbits import power_pullback
@@ -29,14 +30,23 @@ def along_diagonals(mask, F, G, P, X):
     return mask.gradient(np.stack([np.trace(D, -s, -2, -1) for s in range(1 - n, n)], axis=-1))
 
 
+def of_rows(mask, F, G, P, X):
+    """Gradients for F, G and X by arrays."""
+    M, R, Q = mask.to_dense(), F @ np.swapaxes(G, -1, -2), P @ np.swapaxes(X, -1, -2)
+    return (M * Q) @ G, np.swapaxes(M * Q, -1, -2) @ F, np.swapaxes(M * R, -1, -2) @ P
+
+
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize("name", MASKS)
-@pytest.mark.parametrize(("n", "m", "k"), [(1, 2, 1), (16, 2, 3), (41, 3, 1), (100, 9, 33)])
-def test_by_chunks_as_along_diagonals(monkeypatch, backend, name, n, m, k):
-    monkeypatch.setattr(state_gradient, "CHUNK", 16)
+@pytest.mark.parametrize(("n", "m", "k"), [(1, 2, 1), (16, 2, 3), (65, 3, 1), (300, 9, 33)])
+def test_by_chunks_as_along_diagonals(backend, name, n, m, k):
     mask, F, G, P, X = MASKS[name](n), *real(2, 2, n, m), *real(2, 2, n, k)
     with use_backend(backend):
-        found = state_gradient.gradient(mask, F, G, P, X)
+        found, *rows = state_gradient.pullback(mask, F, G, P, X, k - 1)
+    dF, dG, dX = of_rows(mask, F, G, P, X)
+    for got, want in zip(rows, (dF, dG, dX[..., : k - 1]), strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=1e-12 * max(1, np.abs(want).max(initial=0)))
     want = along_diagonals(mask, F, G, P, X)
     assert found.keys() == want.keys()
     for key, value in want.items():
@@ -45,23 +55,26 @@ def test_by_chunks_as_along_diagonals(monkeypatch, backend, name, n, m, k):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_single_precision_and_columns_by_blocks(monkeypatch, backend):
-    monkeypatch.setattr(state_gradient, "_SCRATCH", 0)
-    mask = ExponentialSum(np.float32([1.0, 0.5]), np.float32([0.999, 0.9]), 600)
-    operands = *real(2, 600, 5), *real(2, 600, 65)
+@pytest.mark.parametrize("n", [600, 4000])
+def test_single_precision(monkeypatch, backend, n):
+    """By array operations a column at a time, by the kernel on one thread and, if long, on all."""
+    monkeypatch.setattr(arrays, "block_entries", lambda _: 1)
+    mask = ExponentialSum(np.float32([1.0, 0.5]), np.float32([0.999, 0.9]), n)
+    operands = *real(2, n, 5), *real(2, n, 35)
     with use_backend(backend):
-        found = state_gradient.gradient(mask, *(a.astype(np.float32) for a in operands))
-    for key, value in along_diagonals(mask, *operands).items():
-        assert found[key].dtype == np.float32
-        np.testing.assert_allclose(found[key], value, atol=1e-5 * np.abs(value).max(), err_msg=key)
+        found, *rows = state_gradient.pullback(mask, *(a.astype(np.float32) for a in operands), 35)
+    expected = (*along_diagonals(mask, *operands).values(), *of_rows(mask, *operands))
+    for got, want in zip((*found.values(), *rows), expected, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
-def test_attention_by_scans_takes_this_gradient(monkeypatch):
+def test_attention_by_scans_takes_these_gradients(monkeypatch):
     n, decay = 3000, 0.99
     mask = ExponentialSum([1.0], [decay], n, causal=True)
     operands = real(4, n, 2)
-    calls, gradient = [], state_gradient.gradient
-    monkeypatch.setattr(state_gradient, "gradient", lambda *given: calls.append(given) or gradient(*given))
+    calls, pullback = [], state_gradient.pullback
+    monkeypatch.setattr(state_gradient, "pullback", lambda *given: calls.append(given) or pullback(*given))
     d_mask, *others = masked_pullback(mask, *operands)
     assert len(calls) == 1
     d_causal, *same = masked_pullback(Causal(n, decay=decay), *operands)

@@ -64,6 +64,15 @@ class Emitter:
         """One number of memory in every lane."""
         return self.everywhere(self.builder.load(self.builder.gep(base, [offset])))
 
+    def total(self, value: Any) -> Any:
+        """The sum of a vector, by halves."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            low, high = list(range(lanes)), list(range(lanes, 2 * lanes))
+            value = self.builder.fadd(self.shuffle(value, value, low), self.shuffle(value, value, high))
+        return self.builder.extract_element(value, _I32(0))
+
     def set(self, register: Any, value: Any) -> None:
         self.builder.store(value, register)
 

@@ -119,6 +119,43 @@ def scale_row(emit: Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
         builder.store(builder.fmul(factor, builder.load(builder.gep(A, [j]))), builder.gep(B, [j]))
 
 
+@kernel("popoix")
+def add_row(emit: Emitter, A: Any, B: Any, count: Any, factor: Any) -> None:
+    """``B[j] += factor * A[j]`` for ``count`` values of j, a multiple of V."""
+    factors = emit.everywhere(factor)
+    with emit.steps(0, count, emit.lanes) as j:
+        emit.store(emit.multiply_add(factors, emit.load(A, j), emit.load(B, j)), B, j)
+
+
+@kernel("popopoi")
+def add_dot(emit: Emitter, A: Any, B: Any, total: Any, count: Any) -> None:
+    """``total[0] += sum A[j] * B[j]`` over ``count`` values of j, a multiple of V."""
+    sums = cgutils.alloca_once(emit.builder, emit.vector)
+    emit.set(sums, emit.zero)
+    with emit.steps(0, count, emit.lanes) as j:
+        emit.set(sums, emit.multiply_add(emit.load(A, j), emit.load(B, j), emit.get(sums)))
+    emit.builder.store(emit.builder.fadd(emit.builder.load(total), emit.total(emit.get(sums))), total)
+
+
+@kernel("popopopoix")
+def add_row_and_dot(emit: Emitter, A: Any, B: Any, C: Any, total: Any, count: Any, factor: Any) -> None:
+    """``C[j] += factor * A[j]`` for ``count`` values of j, and ``total[0] += sum A[j] * B[j]``."""
+    builder, factors = emit.builder, emit.everywhere(factor)
+    sums, rest = cgutils.alloca_once(builder, emit.vector), cgutils.alloca_once(builder, emit.element)
+    emit.set(sums, emit.zero)
+    emit.set(rest, builder.load(total))
+    whole = builder.and_(count, emit.number(-emit.lanes))
+    with emit.steps(0, whole, emit.lanes) as j:
+        a = emit.load(A, j)
+        emit.set(sums, emit.multiply_add(a, emit.load(B, j), emit.get(sums)))
+        emit.store(emit.multiply_add(factors, a, emit.load(C, j)), C, j)
+    with emit.steps(whole, count, 1) as j:
+        a, place = builder.load(builder.gep(A, [j])), builder.gep(C, [j])
+        emit.set(rest, emit.multiply_add(a, builder.load(builder.gep(B, [j])), emit.get(rest)))
+        builder.store(emit.multiply_add(factor, a, builder.load(place)), place)
+    builder.store(builder.fadd(emit.get(rest), emit.total(emit.get(sums))), total)
+
+
 @kernel("popopopoi")
 def correlate_row(emit: Emitter, R: Any, Q: Any, mask: Any, total: Any, count: Any) -> None:
     """``total[j] += R[j] * Q[j]``, then ``R[j] *= mask[j]`` and ``Q[j] *= mask[j]``, for ``count`` values of j."""
@@ -140,32 +177,6 @@ def correlate_row(emit: Emitter, R: Any, Q: Any, mask: Any, total: Any, count: A
         builder.store(builder.fmul(q, m), element(Q, j))
 
 
-@kernel("popopoi")
-def add_products(emit: Emitter, R: Any, Q: Any, total: Any, count: Any) -> None:
-    """``total[j] += R[j] * Q[j]`` for ``count`` values of j."""
-    builder = emit.builder
-    whole = builder.and_(count, emit.number(-emit.lanes))
-    with emit.steps(0, whole, emit.lanes) as j:
-        emit.store(emit.multiply_add(emit.load(R, j), emit.load(Q, j), emit.load(total, j)), total, j)
-    with emit.steps(whole, count, 1) as j:
-        r, q, place = builder.load(builder.gep(R, [j])), builder.load(builder.gep(Q, [j])), builder.gep(total, [j])
-        builder.store(emit.multiply_add(r, q, builder.load(place)), place)
-
-
-@kernel("popopoii")
-def add_row_products(emit: Emitter, L: Any, R: Any, sums: Any, rows: Any, columns: Any) -> None:
-    """``sums[i, j, v] += L[i, v] * R[j, v]`` for all pairs of ``rows`` and ``columns`` rows of 2 V numbers."""
-    W, count = 2 * emit.lanes, emit.builder.mul(columns, emit.number(2 * emit.lanes))
-    with emit.steps(0, rows, 1) as i:
-        left = [emit.load(L, emit.offset(v * emit.lanes, i, W)) for v in range(2)]
-        first = emit.offset(0, i, count)
-        with emit.steps(0, columns, 1) as j:
-            for v in range(2):
-                right, place = emit.load(R, emit.offset(v * emit.lanes, j, W)), emit.offset(first, j, W)
-                place = emit.builder.add(place, emit.number(v * emit.lanes))
-                emit.store(emit.multiply_add(left[v], right, emit.load(sums, place)), sums, place)
-
-
 @kernel("poipopoi")
 def dot_rows(emit: Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) -> None:
     """``sums`` grows by the vectors of ``A[i, p] * z[p]``, ROWS rows i; ``count`` is a multiple of V."""
@@ -180,12 +191,7 @@ def dot_rows(emit: Emitter, A: Any, stride: Any, z: Any, sums: Any, count: Any) 
 @kernel("popo")
 def horizontal_sum(emit: Emitter, sums: Any, result: Any) -> None:
     """The sum of V numbers, by halves."""
-    value, lanes = emit.load(sums, emit.number(0)), emit.lanes
-    while lanes > 1:
-        lanes //= 2
-        low, high = list(range(lanes)), list(range(lanes, 2 * lanes))
-        value = emit.builder.fadd(emit.shuffle(value, value, low), emit.shuffle(value, value, high))
-    emit.builder.store(emit.builder.extract_element(value, ir.IntType(32)(0)), result)
+    emit.builder.store(emit.total(emit.load(sums, emit.number(0))), result)
 
 
 @njit(nogil=True, cache=True)
