@@ -75,5 +75,6 @@ def state_pullback(
 
     reach, nearest, sides = places
     form = kernel.Form(packed(tiles, 3), *(packed(a, 2) for a in factors), *(packed(a, 3) for a in maps))
-    rows, parts = kernel.state_pullback(*(flat(a, heads, 2) for a in operands), form, reach, nearest, sides, columns)
+    f, g, p, x = (flat(a, heads, 2) for a in operands)
+    rows, parts = kernel.state_pullback(f, g, p, x, form, reach, nearest, sides, columns)
     return [a.reshape(*heads, *a.shape[1:]) for a in rows], [a.reshape(*own, *a.shape[1:]) for a in parts]
