@@ -18,6 +18,9 @@ from structmask.linalg.hadamard_methods import Sizes, lifted
 from structmask.linalg.hadamard_parts import AllGradients, Pullback
 from structmask.linalg.low_rank import LowRank
 
+_NEAR = 1 << 17  # numbers of an array that, with a few others, stays in the second cache of a host
+_SEVERAL = 4  # features that are worth a product of their own
+
 
 def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:
     """Five products a rank, the product itself being two: Z_s = P (G^T R_s X)^H serves L_s and F, and likewise behind.
@@ -53,7 +56,7 @@ def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     xp, sizes = arrays.namespace(X), Sizes.of(mask, F, G, X)
     conj = xp.conj if any(map(arrays.is_complex, (F, G, P, X))) or mask.dtype.kind == "c" else lambda a: a
     F_, G_, X_ = conj(F), conj(G), conj(X)
-    step = max(1, arrays.block_entries(X) // max(1, sizes.heads * max(sizes.m, sizes.n) * sizes.k))
+    step = _features_at_a_time(X, sizes.heads * max(sizes.m, sizes.n) * sizes.k)
     lefts: list[Array] = []
     rights: list[Array] = []
     d_mask: Gradients | None = None
@@ -70,6 +73,15 @@ def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Arr
     if d_mask is not None and (completed := getattr(mask, "_completed", None)):
         d_mask = completed(d_mask)
     return d_mask or {}, xp.concat(lefts, axis=-1), xp.concat(rights, axis=-1), d_operand if columns else None
+
+
+def _features_at_a_time(X: Array, size: int) -> int:
+    """How many, if each takes `size` numbers: on a host as many as stay in its second cache, if that holds several.
+
+    The many arrays on the way are then in memory that is at hand; fresh pages would cost more than the arithmetic.
+    """
+    near = _NEAR // max(1, size)
+    return near if arrays.home(X) != "cupy" and near >= _SEVERAL else max(1, arrays.block_entries(X) // max(1, size))
 
 
 def _joint(mask: StructuredMatrix, P: Array, X: Array) -> tuple[Array, Array, Gradients]:
