@@ -266,6 +266,8 @@ def dense_array(A: Array, F: Array, G: Array, X: Array) -> Any:
 
 def flat(a: Array, batch: tuple[int, ...], tail: int) -> Array:
     """A host array with its batch broadcast and flattened into one leading axis, C-contiguous."""
+    if not batch and a.ndim == tail:
+        return np.ascontiguousarray(a)[None]
     own, ends = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
     full = a if own == batch else np.broadcast_to(a, (*batch, *ends))
     return np.ascontiguousarray(full.reshape(math.prod(batch), *ends) if len(batch) != 1 else full)

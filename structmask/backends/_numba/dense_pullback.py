@@ -175,9 +175,8 @@ def dense_toeplitz_pullback(
     """
     (heads, m, rank), (n, k) = F.shape, X.shape[1:]
     dtype, lanes = F.dtype, int(lanes_of(F))
-    threads = get_num_threads()
-    serial = threads == 1 or heads * m * n * (rank + k) < _SERIAL_WORK
-    workers = 1 if serial else max(1, min(threads, heads * -(-m // _BLOCK)))
+    serial = heads * m * n * (rank + k) < _SERIAL_WORK or get_num_threads() == 1
+    workers = 1 if serial else max(1, min(get_num_threads(), heads * -(-m // _BLOCK)))
     wide = [-(-size // (2 * lanes)) * 2 * lanes for size in (rank, k)]
     tall = -(-n // COLUMNS) * COLUMNS + _WIDTH - COLUMNS
     dF = np.zeros(F.shape, dtype)
