@@ -77,7 +77,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 def is_complex(x: Any) -> bool:
     """Whether an array or a Python scalar is complex."""
     if type(x) is np.ndarray:  # asked often, also where a product takes no longer than the question
-        return x.dtype.kind == "c"
+        return bool(x.dtype.kind == "c")
     return isinstance(x, complex) or (hasattr(x, "dtype") and dtype_name(x).startswith("complex"))
 
 
