@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,13 @@ class Sweep:
         """Number of roots, which come first."""
         return self.paths.roots
 
+    @cached_property
+    def pieces(self) -> Any:
+        """The forest in pieces that stay in cache, on a host."""
+        from structmask.backends._numba.tree_pieces import pieces
+
+        return pieces(self.first, self.up, self.roots)
+
 
 def tree_product(sweep: Sweep, E: Array, X: Array, *, shrinks: bool) -> Array:
     """Decay masks of factors E (..., n), by position and zero at roots, times X (..., n, k), in X's precision.
@@ -60,7 +69,7 @@ def tree_hadamard(sweep: Sweep, E: Array, F: Array, G: Array, X: Array) -> Array
 
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, X)), E.shape[:-1])
     f, g, x = (flat(a, batch, 2) for a in (F, G, X))
-    Y = fused(sweep.order, sweep.first, sweep.up, sweep.roots, shared(E, batch, 1), f, g, x)
+    Y = fused(sweep.pieces, sweep.order, shared(E, batch, 1), f, g, x)
     return Y.reshape(*batch, *X.shape[-2:])
 
 
@@ -72,7 +81,7 @@ def tree_hadamard_pullback(
 
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X)), E.shape[:-1])
     operands = (flat(a, batch, 2) for a in (F, G, P, X))
-    found = fused(sweep.order, sweep.first, sweep.roots, shared(E, batch, 1), *operands)
+    found = fused(sweep.pieces, sweep.order, shared(E, batch, 1), *operands)
     dF, dG, dX, dE = (d.reshape(*batch, *d.shape[1:]) for d in found)
     return dF, dG, dX, dE
 

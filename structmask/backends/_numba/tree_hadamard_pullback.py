@@ -6,7 +6,8 @@ up at once: that of f is P_c a, of g X_c b, of X_c <g, b>, and of the factor e o
 Nothing is subtracted: Q adds up what comes through the parent and through earlier and later siblings. On the way down
 what a node leaves to its children, its own row and what comes from above, takes the place of A.
 
-All rows of a node lie together, for a call costs as much as a row for every array that it takes.
+The forest comes in pieces, as for the product. All rows of a node lie together, for a call costs as much as a row for
+every array that it takes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from numba import get_num_threads, njit, prange
 from structmask.backends._numba.lanes import LANES, row, set_row
 from structmask.backends._numba.scratch import borrowed
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.tree_hadamard import SERIAL_WORK, by_position, tiles
+from structmask.backends._numba.tree_hadamard import SERIAL_WORK, by_piece, copy_rows, factors_of, piece_of
+from structmask.backends._numba.tree_pieces import Pieces
 from structmask.backends._numba.vectors import axpy, inner, scaled, times_add, total_of, zero
 
 _COLUMNS = 4  # at a time: their rows of a small tree stay in the second cache
@@ -85,15 +87,25 @@ def _child(e, given, R, x, p, dx, i, count):
 
 
 @njit(nogil=True, cache=True)
-def _swept(first, roots, E, R, x, p, dx, count):
-    """Up and down for eight features and some columns. Above a root there is nothing."""
+def _up(position, first, leaves, is_open, E, R, x, p, carried, count):
+    """Up for eight features and some columns. What later pieces have collected is `carried`."""
+    for k in range(leaves.size):
+        copy_rows(carried, _PAIR * k, R, _NODE * leaves[k], 2 * count)
+    for i in range(E.size - 1, -1, -1):
+        if position[i] >= 0 or i < is_open:
+            _collected(E, first[i], first[i + 1], R, x, p, i, count)
+
+
+@njit(nogil=True, cache=True)
+def _down(first, leaves, roots, is_open, E, R, x, p, dx, left, carried, count):
+    """Down for the same. What earlier pieces leave to children of open nodes is `left`, and to later ones carried."""
     n = E.size
-    for i in range(n - 1, -1, -1):
-        _collected(E, first[i], first[i + 1], R, x, p, i, count)
-    for c in range(_PAIR):
+    for c in range(_PAIR):  # above a root there is nothing
         set_row(R, _NODE * n + c, zero(R))
-    for i in range(roots):
+    for i in range(is_open, roots):
         _child(0.0, _NODE * n, R, x, p, dx, i, count)
+    for i in range(is_open):
+        copy_rows(left, _PAIR * i, R, _NODE * i, 2 * count)
     for i in range(n):
         begin, end = first[i], first[i + 1]
         if end == begin + 2:
@@ -102,72 +114,104 @@ def _swept(first, roots, E, R, x, p, dx, count):
             _shared_out(E, begin, end, i, _NODE * n, R, count)
         for j in range(begin, end):
             _child(E[j], _NODE * (i if end == begin + 1 else n + j - begin), R, x, p, dx, j, count)
+    for k in range(leaves.size):
+        copy_rows(R, _NODE * leaves[k], carried, _PAIR * k, 2 * count)
 
 
 @njit(nogil=True, cache=True)
-def _block(order, first, roots, E, F, G, a, k, x, p, R, dF, dG, dx):
-    """Eight features from a on, with some blocks of columns."""
-    n, r = F.shape
-    width = min(LANES, r - a)
-    for i in range(n):
+def _features(position, order, F, G, a, R):
+    """Eight features from a on into the rows of a piece, and zero gradients."""
+    for i in range(position.size):
         for q in range(LANES):
-            here, there = (F[order[i], a + q], G[order[i], a + q]) if q < width else (0.0, 0.0)
-            R[_NODE * i + _F, q], R[_NODE * i + _G, q] = here, there
+            inside = position[i] >= 0 and a + q < F.shape[1]
+            node = order[position[i]] if inside else 0
+            R[_NODE * i + _F, q], R[_NODE * i + _G, q] = (F[node, a + q], G[node, a + q]) if inside else (0.0, 0.0)
         set_row(R, _NODE * i + _TO_F, zero(R))
         set_row(R, _NODE * i + _TO_G, zero(R))
-    for b in range(x.shape[0]):
-        _swept(first, roots, E, R, x[b], p[b], dx[b], min(_COLUMNS, k - b * _COLUMNS))
-    for i in range(n):
-        for q in range(width):
-            dF[order[i], a + q], dG[order[i], a + q] = R[_NODE * i + _TO_F, q], R[_NODE * i + _TO_G, q]
 
 
 @njit(nogil=True, cache=True)
-def _totals(order, roots, dx, R, dX, dE):
+def _of_features(position, order, R, a, dF, dG):
+    """Gradients of the same in the caller's order."""
+    for i in range(position.size):
+        if position[i] >= 0:
+            node = order[position[i]]
+            for q in range(min(LANES, dF.shape[1] - a)):
+                dF[node, a + q], dG[node, a + q] = R[_NODE * i + _TO_F, q], R[_NODE * i + _TO_G, q]
+
+
+@njit(nogil=True, cache=True)
+def _of_columns(position, order, roots, R, dx, begin, end, dX, dE):
     """Gradients of some columns in the caller's order, and of factors."""
-    n, k = dX.shape
+    for i in range(position.size):
+        if position[i] >= 0:
+            for c in range(end - begin):
+                dX[order[position[i]], begin + c] = dx[c // _COLUMNS, i, c % _COLUMNS]
+            dE[position[i]] = total_of(row(R, _NODE * i + _TO_E)) if i >= roots else 0.0
+
+
+@njit(nogil=True, cache=True)
+def _piece(pieces, b, down, order, E, F, G, P, X, columns, features, e, R, fields, carries, dF, dG, dX, dE):
+    """A piece up, keeping what its open nodes collect, or up and down."""
+    position, first, leaves, roots, is_open = piece_of(pieces, b)
+    n, (begin, end) = position.size, columns
+    x, p, dx = fields[0, :, :n], fields[1, :, :n], fields[2, :, :n]
+    factors_of(position, roots, E, e)
+    by_piece(position, order, X, begin, end, x)
+    by_piece(position, order, P, begin, end, p)
+    dx[:] = 0.0
     for i in range(n):
-        for c in range(k):
-            dX[order[i], c] = dx[c // _COLUMNS, i, c % _COLUMNS]
-        dE[i] = total_of(row(R, _NODE * i + _TO_E)) if i >= roots else 0.0
+        set_row(R, _NODE * i + _TO_E, zero(R))
+    for block in range(features[0], features[1]):
+        _features(position, order, F, G, block * LANES, R)
+        for c in range(fields.shape[1]):
+            own, width = carries[block - features[0], c], min(_COLUMNS, end - begin - c * _COLUMNS)
+            here, later = own[_PAIR * pieces.opens[b] :], own[_PAIR * pieces.opens[b + 1] :]
+            _up(position, first, leaves, is_open, e[:n], R, x[c], p[c], later, width)
+            if down:
+                _down(first, leaves, roots, is_open, e[:n], R, x[c], p[c], dx[c], here, later, width)
+            else:
+                for i in range(is_open):
+                    copy_rows(R, _NODE * i, here, _PAIR * i, 2 * width)
+        if down:
+            _of_features(position, order, R, block * LANES, dF, dG)
+    if down:
+        _of_columns(position, order, roots, R, dx, begin, end, dX, dE)
 
 
-def _pullback(order, first, roots, E, F, G, P, X, p, x, scratch, dxs, dF, dG, dX, dE):
+@njit(nogil=True, cache=True)
+def _task(pieces, order, E, F, G, P, X, columns, features, e, R, fields, carries, dF, dG, dX, dE):
+    """Some columns and some blocks of features; `carries` has rows for each block, group of columns and open node."""
+    count = pieces.roots.size
+    for b in range(count - 1, 0, -1):
+        _piece(pieces, b, False, order, E, F, G, P, X, columns, features, e, R, fields, carries, dF, dG, dX, dE)
+    for b in range(count):
+        _piece(pieces, b, True, order, E, F, G, P, X, columns, features, e, R, fields, carries, dF, dG, dX, dE)
+
+
+def _pullback(pieces, order, E, F, G, P, X, factors, scratch, fields, carries, dF, dG, dX, dE):
     """Tasks are (head, share of the columns, part of the features), each with totals of its own."""
-    (heads, n, k), groups, blocks = X.shape, x.shape[1], -(-F.shape[2] // LANES)
-    for t in prange(heads * tiles(n)):
-        h, tile = t // tiles(n), t % tiles(n)
-        by_position(order, P[h], tile, p[h])
-        by_position(order, X[h], tile, x[h])
+    groups, blocks = -(-X.shape[2] // _COLUMNS), -(-F.shape[2] // LANES)
     shares, parts, workers = dF.shape[1], dX.shape[1], scratch.shape[0]
-    tasks = heads * shares * parts
+    tasks = X.shape[0] * shares * parts
     for worker in prange(workers):
-        R = scratch[worker]
         for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
             h, share, part = task // (shares * parts), task // parts % shares, task % parts
             a, b = groups * share // shares, groups * (share + 1) // shares
-            e, dx, begin, end = E[h if E.shape[0] > 1 else 0], dxs[worker, a:b], a * _COLUMNS, min(k, b * _COLUMNS)
-            dx[:] = 0.0
-            for i in range(n):
-                set_row(R, _NODE * i + _TO_E, zero(R))
-            for block in range(blocks * part // parts, blocks * (part + 1) // parts):
-                at, to_f, to_g = block * LANES, dF[h, share], dG[h, share]
-                _block(order, first, roots, e, F[h], G[h], at, end - begin, x[h, a:b], p[h, a:b], R, to_f, to_g, dx)
-            _totals(order, roots, dx, R, dX[h, part, :, begin:end], dE[h, share, part])
+            columns, own = (a * _COLUMNS, min(X.shape[2], b * _COLUMNS)), E[h if E.shape[0] > 1 else 0]
+            features = blocks * part // parts, blocks * (part + 1) // parts
+            _task(
+                pieces, order, own, F[h], G[h], P[h], X[h], columns, features, factors[worker], scratch[worker],
+                fields[worker, :, : b - a], carries[worker], dF[h, share], dG[h, share], dX[h, part],
+                dE[h, share, part],
+            )  # fmt: skip
 
 
 _pullback_serial, _pullback_parallel = serial_and_parallel(_pullback)
 
 
 def tree_hadamard_pullback(
-    order: np.ndarray,
-    first: np.ndarray,
-    roots: int,
-    E: np.ndarray,
-    F: np.ndarray,
-    G: np.ndarray,
-    P: np.ndarray,
-    X: np.ndarray,
+    pieces: Pieces, order: np.ndarray, E: np.ndarray, F: np.ndarray, G: np.ndarray, P: np.ndarray, X: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Gradients for F, G (B, n, r) and X (B, n, k) in the caller's order, and for the factors (B, n) by position.
 
@@ -182,13 +226,17 @@ def tree_hadamard_pullback(
     workers = min(threads, B * parts * shares)
     dF, dG = (np.empty((B, shares, n, r), F.dtype) for _ in range(2))
     dX, dE = np.empty((B, parts, n, k), X.dtype), np.empty((B, shares, parts, n))
-    columns, rows = groups * n * _COLUMNS, _NODE * (n + max(1, int(np.diff(first).max(initial=0)))) * LANES
+    largest, family = int(np.diff(pieces.start).max()), max(1, int(np.diff(pieces.first).max(initial=0)))
+    own = 3, -(-groups // shares), largest, _COLUMNS
+    carried = -(-blocks // parts), own[1], (int(pieces.opens[-1]) + 1) * _PAIR, LANES
+    sizes = largest, _NODE * (largest + family) * LANES, int(np.prod(own)), int(np.prod(carried))
     run = _pullback_serial if workers == 1 else _pullback_parallel
-    with borrowed((2 * B + workers) * columns + workers * rows, np.dtype(np.float64)) as buffer:
-        scratch, rest = buffer[: workers * rows].reshape(workers, -1, LANES), buffer[workers * rows :]
-        p, x = rest[: 2 * B * columns].reshape(2, B, groups, n, _COLUMNS)
-        dxs = rest[2 * B * columns :].reshape(workers, groups, n, _COLUMNS)
-        run(order, first, roots, E, F, G, P, X, p, x, scratch, dxs, dF, dG, dX, dE)
+    with borrowed(workers * sum(sizes), np.dtype(np.float64)) as buffer:
+        factors, scratch, fields, carries = np.split(buffer, workers * np.cumsum(sizes)[:-1])
+        run(
+            pieces, order, E, F, G, P, X, factors.reshape(workers, -1), scratch.reshape(workers, -1, LANES),
+            fields.reshape(workers, *own), carries.reshape(workers, *carried), dF, dG, dX, dE,
+        )  # fmt: skip
     return (*(_summed(d) for d in (dF, dG, dX)), dE.sum(axis=(1, 2)))
 
 
