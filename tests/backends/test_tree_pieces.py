@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from structmask import as_forest, tree_decay
-from tests.cases import real
 from tests import zoo
+from tests.cases import real
 
 tree_pieces = pytest.importorskip("structmask.backends._numba.tree_pieces")
 
