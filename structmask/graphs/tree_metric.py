@@ -124,7 +124,8 @@ def _minimum_spanning(lengths: scipy.sparse.csr_array) -> Forest:
     order = np.argsort(upper.data, kind="stable")
     ranks = np.empty(order.size)
     ranks[order] = np.arange(1, order.size + 1)
-    kept = csgraph.minimum_spanning_tree(scipy.sparse.csr_array((ranks, upper.coords), shape=upper.shape)).tocoo()
+    coords = tuple(ends.astype(np.int32) for ends in upper.coords)  # all that this search takes in some releases
+    kept = csgraph.minimum_spanning_tree(scipy.sparse.csr_array((ranks, coords), shape=upper.shape)).tocoo()
     data = upper.data[order[kept.data.astype(np.int64) - 1]]
     return as_forest(scipy.sparse.coo_array((data, kept.coords), shape=upper.shape))
 

