@@ -69,6 +69,19 @@ def test_single_precision(monkeypatch, backend, n):
         np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("name", ["sum", "batch"])
+def test_heads_in_turn(monkeypatch, name):
+    """Where moments of all heads would take too much memory; the mask's gradient is added up, or its heads' own."""
+    kernel = pytest.importorskip("structmask.backends._numba.state_pullback")
+    mask = MASKS[name](300)
+    operands = *real(2, 2, 300, 3), *real(2, 2, 300, 5)
+    expected, *rows = state_gradient.pullback(mask, *operands, 5)
+    monkeypatch.setattr(kernel, "_MOST", 1)
+    found, *same = state_gradient.pullback(mask, *operands, 5)
+    for got, want in zip((*found.values(), *same), (*expected.values(), *rows), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-12 * np.abs(want).max())
+
+
 def test_attention_by_scans_takes_these_gradients(monkeypatch):
     n, decay = 3000, 0.99
     mask = ExponentialSum([1.0], [decay], n, causal=True)

@@ -13,6 +13,7 @@ That is five products with states and five with tiles, where the product of the 
 diagonal all is the same backwards, with states of its own.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from .gemm import (
 from .state_moments import chunk_moments, new_scratch, scaled_rows
 
 _PANEL = 512  # numbers of a state that run through the chunks together
+_MOST = 1 << 26  # numbers that moments may take, unless one head has more
 _SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
 
 
@@ -241,7 +243,7 @@ def _through_states(rows, stride, k, states, place, height, features, first, cou
 
 
 @njit(nogil=True, cache=True)
-def _far_rows(F, G, k, columns, left, right, c, first, count, start, sizes, mu, nu, work):
+def _far_rows(F, G, k, columns, left, right, first, count, start, sizes, mu, nu, work):
     """What comes through states, whose places begin at ``start``."""
     V, m, p = lanes_of(F), F.shape[1], left.shape[1]
     W, rank, stride, wide = 2 * V, padded_rank(m, V), padded_rank(k, V), rounded(k, 2 * V)
@@ -363,7 +365,7 @@ def _row_tasks(begin, end, F, G, P, X, form, sizes, mu, nu, dF, dG, dX, dO, dZ, 
             pack_rows(P[h], first, count, work.P, padded_rank(k, V), rounded(count, ROWS))
             pack_rows(X[h], first, count, work.X, padded_rank(k, V), rounded(count, ROWS))
             left, right = form.left[own], form.right[own]
-            _far_rows(F[h], G[h], k, columns, left, right, c, first, count, start, sizes, mu, nu, work)
+            _far_rows(F[h], G[h], k, columns, left, right, first, count, start, sizes, mu, nu, work)
         _near_rows(F[h], G[h], P[h], X[h], columns, form.tiles[own], c, first, count, sizes, lags[own], unused, work)
         for i in range(count):
             scale_row(work.dF, i * wide_m, dF[h], (first + i) * m, m, 1)
@@ -427,10 +429,44 @@ def state_pullback(
         In double precision but for the last: gradients for O, for Z^T, for A by sides, and for the values of the mask
         at the offsets ``1 - l ... l - 1``, l = C times the reach of the tiles.
     """
+    H, heads = F.shape[0], form.left.shape[0]
+    step = max(1, int(_MOST // (2 * max(1, math.prod(_moments(F, X, form))))))
+    parts = []
+    for h in range(0, H, step):
+        some = slice(h, h + step)
+        own = form if heads == 1 else Form(*(a[some] for a in form))
+        parts.append(_some_heads(F[some], G[some], P[some], X[some], own, reach, nearest, sides, columns))
+    rows, of_mask = zip(*parts, strict=True)
+    if len(parts) == 1:
+        return rows[0], of_mask[0]
+    joined = tuple(np.concatenate(found) for found in zip(*rows, strict=True))
+    if heads > 1:
+        return joined, tuple(np.concatenate(found) for found in zip(*of_mask, strict=True))
+    return joined, tuple(sum(found) for found in zip(*of_mask, strict=True))
+
+
+def _moments(F: np.ndarray, X: np.ndarray, form: Form) -> tuple[int, int, int, int]:
+    """Chunks, states, and rows and columns in memory of the moments of a head."""
+    V, (_, C, p) = int(lanes_of(F)), form.left.shape
+    height = int(rounded(rounded(X.shape[2], ROWS), V))
+    return -(-F.shape[1] // C), p, height, int(rounded(F.shape[2], 2 * V))
+
+
+def _some_heads(
+    F: np.ndarray,
+    G: np.ndarray,
+    P: np.ndarray,
+    X: np.ndarray,
+    form: Form,
+    reach: int,
+    nearest: int,
+    sides: tuple[bool, bool],
+    columns: int,
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """The same, with the moments of all heads in memory at once."""
     (H, n, m), k, (heads, C, p) = F.shape, X.shape[2], form.left.shape
-    V, N, tiles, r = int(lanes_of(F)), -(-n // C), form.tiles.shape[1], p // max(1, sum(sides))
-    height = int(rounded(rounded(k, ROWS), V))
-    total = height * int(rounded(m, 2 * V))
+    N, _, height, wide = _moments(F, X, form)
+    tiles, r, total = form.tiles.shape[1], p // max(1, sum(sides)), height * wide
     sizes = _Sizes(N, r, reach, nearest, *sides, reach < N and r > 0, height, total)
     small = get_num_threads() == 1 or H * n * (5 * p * m * k + 3 * C * tiles * (m + k)) < _SERIAL_WORK
     tasks = H * N
