@@ -128,10 +128,11 @@ class FirstPassage:
 
 def passage_distribution(step: Callable[[Array], Array], free: Array, steps: int) -> Array:
     """P(T = t) (steps + 1, n) for t = 0 ... steps, from products with P and the mask `free` (n, 1) of no targets."""
-    found = [1 - free]
-    for _ in range(steps):
-        found.append(step(found[-1]) * free)
-    return _clipped(arrays.namespace(free).stack([p[:, 0] for p in found]))
+    found, p = arrays.namespace(free).empty((steps + 1, free.shape[0]), dtype=free.dtype), 1 - free
+    for t in range(steps + 1):  # there is room for all, or the first line has said how much it would take
+        p = step(p) * free if t else p
+        found[t, :] = p[:, 0]
+    return _clipped(found)
 
 
 def passage_by_times(A: Any, targets: Array, times: Array, tol: float, home: str) -> Array:

@@ -346,3 +346,8 @@ def test_steps_are_counted_exactly_beyond_a_round(rng):
     chain, p = MarkovChain(P), np.eye(n)[0]
     for steps in (5039, 5040, 5041, 12_345):
         agree(chain.evolve(p, steps), p @ np.linalg.matrix_power(P, steps))
+
+
+def test_a_distribution_without_room_is_refused_at_once():
+    with pytest.raises(MemoryError, match="allocate"):
+        MarkovChain([[0.5, 0.5], [1.0, 0.0]]).first_passage_distribution([0], 10**15)
