@@ -136,14 +136,16 @@ class Generated:
         return dataclasses.replace(self, **{name: placed(value) for name, value in self._generators()})
 
     def _settled(self) -> Self:
-        """The matrix where the backend in force wants it."""
+        """The matrix where the backend in force wants it, generators of several precisions in the widest of them."""
         if self._home == "cupy":
             devices.check_current(self._gpus, self)
-        if get_backend() != "cupy" or self._home != "numpy":
+        target = "cupy" if get_backend() == "cupy" and self._home == "numpy" else self._home
+        is_mixed = len({width for width, _ in self._places}) > 1
+        if target == self._home and not is_mixed:
             return self
-        memory, key = self.__dict__.setdefault("_copies", {}), ("as it is", "cupy", arrays.device_of("cupy"))
+        memory, key = self.__dict__.setdefault("_copies", {}), ("as it is", target, arrays.device_of(target))
         if key not in memory:
-            memory[key] = self.to("cupy")
+            memory[key] = self._place(arrays.precision(self), target) if is_mixed else self.to(target)
         copy: Self = memory[key]
         return copy
 

@@ -247,3 +247,13 @@ def test_any_expression_is_its_dense_form(expression):
     np.testing.assert_allclose(A @ X, dense @ X, rtol=0, atol=1e-13 * scale)
     np.testing.assert_allclose(A.to_dense(), dense, rtol=0, atol=1e-13 * scale)
     np.testing.assert_allclose(X.T @ A, X.T @ dense, rtol=0, atol=1e-13 * scale)
+
+
+def test_entries_of_several_precisions_have_the_widest():
+    """A factor in single precision is not multiplied out in it where the other is in double."""
+    L, R = (np.random.default_rng(i).standard_normal((5, 2)).astype(np.float32) for i in (0, 1))
+    a, b = real(5, 1), real(5, 1, seed=1)
+    M = LowRank(L, R) * LowRank(a, b)
+    want = (L.astype(float) @ R.T.astype(float)) * (a @ b.T)
+    np.testing.assert_allclose(M.to_dense(), want, rtol=1e-14)
+    np.testing.assert_allclose(M.diagonal(), np.diagonal(want), rtol=1e-14)
