@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from structmask import Causal, Dense, Diagonal, LowRank, Sparse, Toeplitz, masked_attention, use_backend
 from structmask.backends import arrays
 from structmask.linalg import hadamard
-from structmask.linalg.hadamard import METHODS, Kind, applicable, mask_gradient, masked_product
+from structmask.linalg.hadamard import METHODS, Hadamard, Kind, applicable, mask_gradient, masked_product
 from tests import naive
 from tests.cases import complex_, gates, real
 
@@ -253,7 +253,7 @@ def test_entries_of_several_precisions_have_the_widest():
     """A factor in single precision is not multiplied out in it where the other is in double."""
     L, R = (np.random.default_rng(i).standard_normal((5, 2)).astype(np.float32) for i in (0, 1))
     a, b = real(5, 1), real(5, 1, seed=1)
-    M = LowRank(L, R) * LowRank(a, b)
+    M = Hadamard(LowRank(L, R), LowRank(a, b))
     want = (L.astype(float) @ R.T.astype(float)) * (a @ b.T)
     np.testing.assert_allclose(M.to_dense(), want, rtol=1e-14)
     np.testing.assert_allclose(M.diagonal(), np.diagonal(want), rtol=1e-14)
