@@ -53,7 +53,8 @@ def tree_product(sweep: Sweep, E: Array, X: Array, *, shrinks: bool) -> Array:
         from structmask.backends._numba.tree import tree_product as product
 
         batch = np.broadcast_shapes(X.shape[:-2], E.shape[:-1])
-        Y = product(sweep.order, sweep.position, sweep.up, sweep.roots, shared(E, batch, 1), flat(X, batch, 2))
+        forest = sweep.order, sweep.position, sweep.first, sweep.up, sweep.roots
+        Y = product(*forest, shared(E, batch, 1), flat(X, batch, 2))
         return Y.reshape(*batch, *X.shape[-2:])
     S, R = tree_sums(sweep, E, X)
     Y = arrays.namespace(X).take(S + E[..., None] * R, sweep.position, axis=-2)

@@ -137,7 +137,7 @@ def _few_columns(order, up, roots, E, X, S, Y):
 
 
 def tree_product(
-    order: np.ndarray, position: np.ndarray, up: np.ndarray, roots: int, E: np.ndarray, X: np.ndarray
+    order: np.ndarray, position: np.ndarray, first: np.ndarray, up: np.ndarray, roots: int, E: np.ndarray, X: np.ndarray
 ) -> np.ndarray:
     """Product of X (B, n, k) with the decay mask of factors E (1 or B, n), none larger than 1 in absolute value.
 
@@ -160,7 +160,7 @@ def tree_product(
         S = buffer.reshape(-1, n, LANES)
         if len(whole):
             sweeps = product_serial if workers == 1 else product_parallel
-            sweeps(order, up, roots, E, X, whole, S[:workers], Y)
+            sweeps(order, first, up, roots, E, X, whole, S[:workers], Y)
         if len(rest):
             run = _product_serial if workers == 1 else _product_parallel
             run(order, position, up, roots, E, X, rest, S[: len(rest)], Y)

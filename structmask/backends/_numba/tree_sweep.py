@@ -11,7 +11,18 @@ from numba import njit, prange
 
 from structmask.backends._numba.lanes import AHEAD, LANES, row, set_row
 from structmask.backends._numba.threads import serial_and_parallel
-from structmask.backends._numba.vectors import LINE, axpy, converted, load, prefetch, scaled, settle, store, stream
+from structmask.backends._numba.vectors import (
+    LINE,
+    axpy,
+    converted,
+    load,
+    prefetch,
+    scaled,
+    settle,
+    store,
+    stream,
+    zero,
+)
 
 _NEAR = 1 << 23  # bytes of a result that stay in cache until they are read
 _U = np.uint64  # numba tests signed indices for being negative
@@ -26,23 +37,19 @@ def _ask(order, i, ahead, V, begin, k):
 
 
 @njit(nogil=True, cache=True)
-def _rise(order, up, roots, E, X, begin, k, S):
+def _rise(order, first, E, X, begin, k, S):
     """S[i] = what is at position i and the decayed sum of all below it.
 
     The row that was stored last stays at hand: on a path it is the next one.
     """
-    S[:] = 0.0
-    parent, above = -1, row(S, 0)
-    for i in range(E.size - 1, roots - 1, -1):
+    here = zero(S)
+    for i in range(E.size - 1, -1, -1):
         _ask(order, i, max(i - AHEAD, 0), X, begin, k)
-        own = converted(load(X, begin + order[_U(i)] * k), S)
-        here = axpy(1.0, above if i == parent else row(S, i), own)
+        own, below = converted(load(X, begin + order[_U(i)] * k), S), zero(S)
+        for j in range(first[_U(i + 1)] - 1, first[_U(i)] - 1, -1):
+            below = axpy(E[_U(j)], here if j == i + 1 else row(S, j), below)
+        here = axpy(1.0, below, own)
         set_row(S, i, here)
-        parent = up[_U(i)]
-        above = axpy(E[_U(i)], here, row(S, parent))
-        set_row(S, parent, above)
-    for i in range(roots):
-        set_row(S, i, axpy(1.0, row(S, i), converted(load(X, begin + order[i] * k), S)))
 
 
 @njit(nogil=True, cache=True)
@@ -66,7 +73,7 @@ def _fall(order, up, roots, E, S, Y, begin, k, streams):
         settle()
 
 
-def _product(order, up, roots, E, X, places, S, Y):
+def _product(order, first, up, roots, E, X, places, S, Y):
     """Places are (head, first of eight columns), as many at a time as there is scratch; Y begins with a line."""
     streams = LANES * Y.itemsize == LINE and Y.shape[2] % LANES == 0 and Y.nbytes > _NEAR
     n, k = X.shape[1], X.shape[2]
@@ -74,7 +81,7 @@ def _product(order, up, roots, E, X, places, S, Y):
         for t in prange(min(S.shape[0], places.shape[0] - start)):
             head = places[start + t, 0]
             e, begin = E[head if E.shape[0] > 1 else 0], head * n * k + places[start + t, 1]
-            _rise(order, up, roots, e, X, begin, k, S[t])
+            _rise(order, first, e, X, begin, k, S[t])
             _fall(order, up, roots, e, S[t], Y, begin, k, streams)
 
 
