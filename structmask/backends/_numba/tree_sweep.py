@@ -31,7 +31,7 @@ _U = np.uint64  # numba tests signed indices for being negative
 @njit(nogil=True, cache=True)
 def _ask(order, i, ahead, V, begin, k):
     """Bring the row of a position ahead, which may begin and end anywhere in a line."""
-    if order[ahead] - order[i] != ahead - i:  # else the processor knows
+    if k > LANES or order[ahead] - order[i] != ahead - i:  # else rows follow each other, as the processor knows
         prefetch(V, begin + order[ahead] * k)
         prefetch(V, begin + order[ahead] * k + LANES - 1)
 
