@@ -73,8 +73,7 @@ def state_pullback(
     def packed(a: Array, tail: int) -> Array:
         return shared(np.broadcast_to(a, (*batch, *a.shape[a.ndim - tail :])).astype(dtype), heads, tail)
 
-    reach, nearest, sides = places
     form = kernel.Form(packed(tiles, 3), *(packed(a, 2) for a in factors), *(packed(a, 3) for a in maps))
     f, g, p, x = (flat(a, heads, 2) for a in operands)
-    rows, parts = kernel.state_pullback(f, g, p, x, form, reach, nearest, sides, columns)
+    rows, parts = kernel.state_pullback((f, g, p, x), form, places, columns)
     return [a.reshape(*heads, *a.shape[1:]) for a in rows], [a.reshape(*own, *a.shape[1:]) for a in parts]

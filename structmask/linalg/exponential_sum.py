@@ -108,7 +108,7 @@ class ExponentialSum(Stationary):
         return {"weights": d_weights, "decays": conj(weights) * d_powers}
 
     def _far_chain(self, first: int, rows: Array, columns: Array, step: Array) -> Gradients:
-        """Rows are w rho^p, columns rho^(first + q), and a step rho^C: of these powers the slopes."""
+        """Rows are w rho^p, columns rho^(first + q), first > 0 without a near band, and a step rho^C: their slopes."""
         xp, count = arrays.namespace(step), int(rows.shape[-2])
         decays, weights = (arrays.cast_precision(x, "float64") for x in (self.decays, self.weights))
         powers, s = self.leaving(first + count), xp.astype(xp.arange(1, first + count + 1), xp.float64)
@@ -116,6 +116,5 @@ class ExponentialSum(Stationary):
         slopes = s * powers  # of rho^s at s - 1
         d_decays = weights * xp.sum(seen[..., 1:] * slopes[..., : count - 1], axis=-1)
         d_decays = d_decays + count * decays ** (count - 1) * xp.linalg.diagonal(step)
-        late = columns if first else columns[..., 1:]
-        d_decays = d_decays + xp.sum(late * slopes[..., max(first, 1) - 1 : -1], axis=-1)
+        d_decays = d_decays + xp.sum(columns * slopes[..., first - 1 : -1], axis=-1)
         return {"weights": xp.sum(seen * powers[..., :count], axis=-1), "decays": d_decays}

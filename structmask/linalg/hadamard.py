@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -152,7 +152,8 @@ def masked_pullback(
 
     They are three more masked products, dF = (conj M * P X^H) conj G, dG = (M^H * conj X P^T) conj F and
     dX = (M^H * conj G F^H) P, and dM_ij = (P X^H)_ij conj (F G^T)_ij contracted onto the mask's generators a few
-    features at a time. A Toeplitz mask has all four from one walk, a tree's from one sweep. O(n (r + k)) memory.
+    features at a time. A Toeplitz or a state-space mask has all four from one walk, a tree's from one sweep.
+    O(n (r + k)) memory.
     """
     d_mask, d_left, d_right, d_operand = _all_gradients(mask._placed(X), F, G, P, X, columns)
     return d_mask, d_left, d_right, d_operand[..., :columns] if columns and d_operand is not None else None
@@ -162,12 +163,12 @@ def _all_gradients(
     mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int
 ) -> tuple[Gradients, Array, Array, Array | None]:
     """The same, for some more columns of X where they come along."""
-    if (own := parts.PULLBACKS.get(type(mask))) and not _scans_states(mask, F, G, P, X):
+    if _scans_states(mask, F, G, P, X):
+        return state_gradient.pullback(mask, F, G, P, X, columns)
+    if own := parts.PULLBACKS.get(type(mask)):
         inner = partial(masked_pullback, columns=columns)
         gradients: tuple[Gradients, Array, Array, Array | None] = own(mask, F, G, P, X, inner)
         return gradients
-    if _scans_states(mask, F, G, P, X):
-        return state_gradient.pullback(mask, F, G, P, X, columns)  # type: ignore[arg-type]
     if isinstance(mask, LowRank) and _decided(mask, F, G, X, "auto")[0] == "low_rank":
         return low_rank_pullback(mask, F, G, P, X, columns)
     if isinstance(mask, Sum) and _decided(mask, F, G, X, "auto")[0] == "terms":
@@ -256,7 +257,7 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     if isinstance(mask, Diagonal):
         return diagonal_mask_gradient(mask, F, G, P, X)
     if _scans_states(mask, F, G, P, X):
-        return state_gradient.pullback(mask, F, G, P, X, 0)[0]  # type: ignore[arg-type]
+        return state_gradient.pullback(mask, F, G, P, X, 0)[0]
     if _divides(mask, F, G, P, X):
         dF, dG = masked_product(mask, P, X, G)[0], masked_product(mask.T, X, P, F)[0]
         return _decay_gradient(mask, F, G, dF, dG)
@@ -268,7 +269,7 @@ def mask_gradient(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array
     return total or {}
 
 
-def _scans_states(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> bool:
+def _scans_states(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array) -> TypeGuard[Stationary]:
     """Whether the states of a mask carry its products and its gradient, and everything is real."""
     if not isinstance(mask, Stationary) or mask.dtype.kind == "c" or any(map(arrays.is_complex, (F, G, P, X))):
         return False

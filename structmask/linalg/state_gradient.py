@@ -16,6 +16,7 @@ Tiles give the rest of dF, dG and dX, and sums along diagonals the gradient for 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,13 +64,20 @@ def _of_mask(chunks: Chunks, parts: list[Array], precision: str) -> Gradients:
     total = mask.gradient(table[..., spare : table.shape[-1] - spare])
     if not _has_far(chunks):
         return total
-    xp, r, rows, columns = arrays.namespace(dO), mask.rank, 0.0, 0.0
-    for side, above in enumerate(above for above in (False, True) if mask.sides[above]):
-        o, z = (a[..., side * r : (side + 1) * r] for a in (dO, dZ))
+    xp, rows, columns = arrays.namespace(dO), 0.0, 0.0
+    for own, above in _sides(mask):
+        o, z = (a[..., own.start : own.stop] for a in (dO, dZ))
         rows = rows + (xp.flip(o, axis=-2) if above else o)  # above the diagonal both are read backwards
         columns = columns + xp.matrix_transpose(z if above else xp.flip(z, axis=-2))  # by growing powers
     step = xp.sum(dA, axis=-3)
     return added(total, mask.states_gradient(chunks.first, rows, columns, step, precision))
+
+
+def _sides(mask: Stationary) -> Iterator[tuple[range, bool]]:
+    """Where the states of each side stand among those of all, and whether they are for entries above the diagonal."""
+    here = (above for above in (False, True) if mask.sides[above])
+    for side, above in enumerate(here):
+        yield range(side * mask.rank, (side + 1) * mask.rank), above
 
 
 def _sided(chunks: Chunks) -> tuple[Array, Array]:
@@ -152,10 +160,9 @@ def _far(
 ) -> None:
     """Add what states give for some columns of P and X."""
     f, g, p, x = operands
-    xp, r, mT = arrays.namespace(x), chunks.mask.rank, arrays.namespace(x).matrix_transpose
+    xp, mT = arrays.namespace(x), arrays.namespace(x).matrix_transpose
     left, right = (alike(a[..., None, :, :], x)[0] for a in _sided(chunks))
-    for side, above in enumerate(above for above in (False, True) if chunks.mask.sides[above]):
-        own = range(side * r, (side + 1) * r)
+    for own, above in _sides(chunks.mask):
         S = _states(chunks, _moments(right, g, x, own), flipped=above, transposed=False)
         T = _states(chunks, _moments(left, f, p, own), flipped=not above, transposed=True)
         parts[2][..., int(above), :, :] += _step_gradient(chunks, S, T, above=above)

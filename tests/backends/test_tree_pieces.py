@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from structmask import as_forest, tree_decay
+from structmask.backends._numba import tree_pieces
 from tests import zoo
 from tests.cases import real
-
-tree_pieces = pytest.importorskip("structmask.backends._numba.tree_pieces")
 
 KINDS = ("path", "star", "caterpillar", "recursive", "binary", "deep", "forest")
 

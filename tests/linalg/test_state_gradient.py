@@ -5,6 +5,7 @@ import pytest
 
 from structmask import Causal, ExponentialSum, StateSpace, use_backend
 from structmask.backends import arrays
+from structmask.backends._numba import state_pullback
 from structmask.linalg import state_gradient
 from structmask.linalg.hadamard import masked_pullback
 from structmask.linalg.orbits import power_pullback
@@ -72,11 +73,10 @@ def test_single_precision(monkeypatch, backend, n):
 @pytest.mark.parametrize("name", ["sum", "batch"])
 def test_heads_in_turn(monkeypatch, name):
     """Where moments of all heads would take too much memory; the mask's gradient is added up, or its heads' own."""
-    kernel = pytest.importorskip("structmask.backends._numba.state_pullback")
     mask = MASKS[name](300)
     operands = *real(2, 2, 300, 3), *real(2, 2, 300, 5)
     expected, *rows = state_gradient.pullback(mask, *operands, 5)
-    monkeypatch.setattr(kernel, "_MOST", 1)
+    monkeypatch.setattr(state_pullback, "_MOST", 1)
     found, *same = state_gradient.pullback(mask, *operands, 5)
     for got, want in zip((*found.values(), *same), (*expected.values(), *rows), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-12 * np.abs(want).max())

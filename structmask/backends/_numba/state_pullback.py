@@ -14,7 +14,7 @@ diagonal all is the same backwards, with states of its own.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import get_num_threads, njit, prange
@@ -42,6 +42,10 @@ from .gemm import (
 )
 from .state_moments import chunk_moments, new_scratch, scaled_rows
 
+_Arrays: TypeAlias = tuple[np.ndarray, ...]
+_Operands: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_Places: TypeAlias = tuple[int, int, tuple[bool, bool]]
+
 _PANEL = 512  # numbers of a state that run through the chunks together
 _MOST = 1 << 26  # numbers that moments may take, unless one head has more
 _SERIAL_WORK = 1e7  # multiply-adds one thread does in less than the time it takes to share them
@@ -68,9 +72,10 @@ class Form(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """Chunks, states, reach in chunks, nearest tile; whether a side is there; rows and numbers of a state."""
+    """Chunks; p and r; reach in chunks, nearest tile; whether a side is there; rows and numbers of a state."""
 
     chunks: int
+    p: int
     r: int
     reach: int
     nearest: int
@@ -148,13 +153,13 @@ def _advance(step, states, place, apart, out, width):
 
 
 @njit(nogil=True, cache=True)
-def _run_forwards(step, above, place, apart, sizes, p, mu, width, ring, state):
+def _run_forwards(step, above, place, sizes, mu, width, ring, state):
     """S_c takes the place of mu_c, which waits in a ring for the chunk that it reaches."""
-    N, r, reach = sizes.chunks, sizes.r, sizes.reach
-    state[:] = 0
+    N, r, reach, apart = sizes.chunks, sizes.r, sizes.reach, sizes.total
+    stride, state[:] = sizes.p * apart, 0
     for s in range(N):
-        here, slot = place + (N - 1 - s if above else s) * p * sizes.total, s % reach * r * width
-        before = here + (p if above else -p) * sizes.total
+        here, slot = place + (N - 1 - s if above else s) * stride, s % reach * r * width
+        before = here + (stride if above else -stride)
         for d in range(r):
             scale_row(ring, slot + d * width, state, d * width, width, 1 if s >= reach else 0)
             scale_row(mu, here + d * apart, ring, slot + d * width, width, 1)
@@ -165,19 +170,19 @@ def _run_forwards(step, above, place, apart, sizes, p, mu, width, ring, state):
 
 
 @njit(nogil=True, cache=True)
-def _run_backwards(back, above, place, apart, sizes, p, mu, nu, width, ring, state, fresh, total):
+def _run_backwards(back, above, place, sizes, mu, nu, width, ring, state, fresh, total):
     """T_(c-B) takes the place of nu_(c-B), which waits in a ring; ``total`` (r, r) grows by T_(c-B) S_(c-1)^T."""
-    N, r, reach = sizes.chunks, sizes.r, sizes.reach
-    state[:] = 0
+    N, r, reach, apart = sizes.chunks, sizes.r, sizes.reach, sizes.total
+    stride, state[:] = sizes.p * apart, 0
     for s in range(N + reach - 1, reach - 1, -1):
-        target, slot = place + (N - 1 - s + reach if above else s - reach) * p * sizes.total, s % reach * r * width
+        target, slot = place + (N - 1 - s + reach if above else s - reach) * stride, s % reach * r * width
         for d in range(r):  # nu_s, which was there before T_s, and nu_(s-B) in its place
             scale_row(ring, slot + d * width, fresh, d * width, width, 1 if s < N else 0)
             scale_row(nu, target + d * apart, ring, slot + d * width, width, 1)
         if s < N:
             _advance(back, state, 0, width, fresh, width)
         if reach < s < N:
-            source = place + (N - s if above else s - 1) * p * sizes.total
+            source = place + (N - s if above else s - 1) * stride
             for i in range(r):
                 for j in range(r):
                     add_dot(fresh, i * width, mu, source + j * apart, total, i * r + j, width)
@@ -189,7 +194,7 @@ def _run_backwards(back, above, place, apart, sizes, p, mu, nu, width, ring, sta
 @njit(nogil=True, cache=True)
 def _moment_tasks(begin, end, F, G, P, X, form, sizes, mu, nu):
     """Tasks are (head, chunk)."""
-    C, p, shared, N, W = form.left.shape[1], form.left.shape[2], form.left.shape[0] == 1, sizes.chunks, 2 * lanes_of(F)
+    C, p, shared, N, W = form.left.shape[1], sizes.p, form.left.shape[0] == 1, sizes.chunks, 2 * lanes_of(F)
     work, beyond = new_scratch(X, F, C, p), sizes.height * W
     for task in range(begin, end):
         h, first, place = task // N, task % N * C, task * p * sizes.total
@@ -202,7 +207,7 @@ def _moment_tasks(begin, end, F, G, P, X, form, sizes, mu, nu):
 @njit(nogil=True, cache=True)
 def _state_tasks(begin, end, panels, form, sizes, mu, nu, steps):
     """Tasks are (head, part of the numbers of a state); ``steps`` (heads, 2, r r) grows by the gradient for A."""
-    p, r, shared, W = form.left.shape[2], sizes.r, form.left.shape[0] == 1, 2 * lanes_of(mu)
+    p, r, shared, W = sizes.p, sizes.r, form.left.shape[0] == 1, 2 * lanes_of(mu)
     most = rounded((sizes.total + panels - 1) // panels, W)
     ring, state, fresh = scratch(sizes.reach * r * most, mu), scratch(r * most, mu), scratch(r * most, mu)
     total = scratch(r * r, mu)
@@ -216,10 +221,8 @@ def _state_tasks(begin, end, panels, form, sizes, mu, nu, steps):
             if sizes.above if side else sizes.below:
                 above = side == 1
                 total[:] = 0
-                _run_forwards(form.step[own], above, place, sizes.total, sizes, p, mu, width, ring, state)
-                _run_backwards(
-                    form.back[own], above, place, sizes.total, sizes, p, mu, nu, width, ring, state, fresh, total
-                )
+                _run_forwards(form.step[own], above, place, sizes, mu, width, ring, state)
+                _run_backwards(form.back[own], above, place, sizes, mu, nu, width, ring, state, fresh, total)
                 for index in range(r * r):
                     steps[own, side, index] += total[index]
                 place += r * sizes.total
@@ -245,7 +248,7 @@ def _through_states(rows, stride, k, states, place, height, features, first, cou
 @njit(nogil=True, cache=True)
 def _far_rows(F, G, k, columns, left, right, first, count, start, sizes, mu, nu, work):
     """What comes through states, whose places begin at ``start``."""
-    V, m, p = lanes_of(F), F.shape[1], left.shape[1]
+    V, m, p = lanes_of(F), F.shape[1], sizes.p
     W, rank, stride, wide = 2 * V, padded_rank(m, V), padded_rank(k, V), rounded(k, 2 * V)
     for d in range(p):
         place, high = start + d * sizes.total, rounded(m, W)
@@ -325,7 +328,10 @@ def _keys_near(rows, keys, m, columns, lower, upper, C, wide_k, work):
 
 @njit(nogil=True, cache=True)
 def _near_rows(F, G, P, X, columns, tiles, c, first, count, sizes, lags, unused, work):
-    """What comes through tiles in the rows and the columns of chunk c; its own operands are packed."""
+    """What comes through tiles in the rows and the columns of chunk c.
+
+    Off the diagonal a tile is formed for its rows and again for its columns, so that no two tasks write to one place.
+    """
     (n, m), k, C, N, middle = F.shape, X.shape[1], tiles.shape[2], sizes.chunks, lags.size // 2
     wide_k = rounded(k, 2 * lanes_of(F))
     for index in range(tiles.shape[0]):
@@ -352,7 +358,7 @@ def _near_rows(F, G, P, X, columns, tiles, c, first, count, sizes, lags, unused,
 @njit(nogil=True, cache=True)
 def _row_tasks(begin, end, F, G, P, X, form, sizes, mu, nu, dF, dG, dX, dO, dZ, lags):
     """Tasks are (head, chunk); gradients for the mask grow."""
-    (n, m), k, columns, C, p = F.shape[1:], X.shape[2], dX.shape[2], form.left.shape[1], form.left.shape[2]
+    (n, m), k, columns, C, p = F.shape[1:], X.shape[2], dX.shape[2], form.left.shape[1], sizes.p
     N, shared, V = sizes.chunks, form.left.shape[0] == 1, lanes_of(F)
     work, wide_m, wide_k, unused = _new_scratch(F, X, C, p), rounded(m, 2 * V), rounded(k, 2 * V), lags[0].copy()
     for task in range(begin, end):
@@ -395,30 +401,18 @@ def _rows_parallel(tasks, workers, F, G, P, X, form, sizes, mu, nu, dF, dG, dX, 
         _row_tasks(begin, end, F, G, P, X, form, sizes, mu, nu, dF, dG, dX, dO[w], dZ[w], lags[w])
 
 
-def state_pullback(
-    F: np.ndarray,
-    G: np.ndarray,
-    P: np.ndarray,
-    X: np.ndarray,
-    form: Form,
-    reach: int,
-    nearest: int,
-    sides: tuple[bool, bool],
-    columns: int,
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+def state_pullback(operands: _Operands, form: Form, places: _Places, columns: int) -> tuple[_Arrays, _Arrays]:
     """Gradients of ``<P, (M * (F @ G.mT)) @ X>``.
 
     Parameters
     ----------
-    F, G : (H, n, m) arrays
-    P, X : (H, n, k) arrays
-        C-contiguous and, as the form, of one dtype, float32 or float64.
+    operands : (H, n, m), (H, n, m), (H, n, k), (H, n, k) arrays
+        F, G, P and X, C-contiguous and, as the form, of one dtype, float32 or float64.
     form : Form
         The mask in chunks.
-    reach, nearest : int
-        The distance B in chunks from which on states carry the mask; the distance of the first tile.
-    sides : pair of bool
-        Whether there is anything below, and above the diagonal.
+    places : int, int, pair of bool
+        The distance B in chunks from which on states carry the mask; the distance of the first tile; whether there is
+        anything below, and above the diagonal.
     columns : int
         Of X whose gradient is wanted.
 
@@ -429,13 +423,13 @@ def state_pullback(
         In double precision but for the last: gradients for O, for Z^T, for A by sides, and for the values of the mask
         at the offsets ``1 - l ... l - 1``, l = C times the reach of the tiles.
     """
-    H, heads = F.shape[0], form.left.shape[0]
-    step = max(1, int(_MOST // (2 * max(1, math.prod(_moments(F, X, form))))))
+    H, heads = operands[0].shape[0], form.left.shape[0]
+    step = max(1, int(_MOST // (2 * max(1, math.prod(_moments(operands, form))))))
     parts = []
     for h in range(0, H, step):
-        some = slice(h, h + step)
-        own = form if heads == 1 else Form(*(a[some] for a in form))
-        parts.append(_some_heads(F[some], G[some], P[some], X[some], own, reach, nearest, sides, columns))
+        F, G, P, X = (a[h : h + step] for a in operands)
+        own = form if heads == 1 else Form(*(a[h : h + step] for a in form))
+        parts.append(_some_heads((F, G, P, X), own, places, columns))
     rows, of_mask = zip(*parts, strict=True)
     if len(parts) == 1:
         return rows[0], of_mask[0]
@@ -445,29 +439,21 @@ def state_pullback(
     return joined, tuple(sum(found) for found in zip(*of_mask, strict=True))
 
 
-def _moments(F: np.ndarray, X: np.ndarray, form: Form) -> tuple[int, int, int, int]:
+def _moments(operands: _Operands, form: Form) -> tuple[int, int, int, int]:
     """Chunks, states, and rows and columns in memory of the moments of a head."""
+    F, _, _, X = operands
     V, (_, C, p) = int(lanes_of(F)), form.left.shape
     height = int(rounded(rounded(X.shape[2], ROWS), V))
     return -(-F.shape[1] // C), p, height, int(rounded(F.shape[2], 2 * V))
 
 
-def _some_heads(
-    F: np.ndarray,
-    G: np.ndarray,
-    P: np.ndarray,
-    X: np.ndarray,
-    form: Form,
-    reach: int,
-    nearest: int,
-    sides: tuple[bool, bool],
-    columns: int,
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+def _some_heads(operands: _Operands, form: Form, places: _Places, columns: int) -> tuple[_Arrays, _Arrays]:
     """The same, with the moments of all heads in memory at once."""
-    (H, n, m), k, (heads, C, p) = F.shape, X.shape[2], form.left.shape
-    N, _, height, wide = _moments(F, X, form)
+    F, G, P, X = operands
+    (reach, nearest, sides), (N, p, height, wide) = places, _moments(operands, form)
+    (H, n, m), k, (heads, C, _) = F.shape, X.shape[2], form.left.shape
     tiles, r, total = form.tiles.shape[1], p // max(1, sum(sides)), height * wide
-    sizes = _Sizes(N, r, reach, nearest, *sides, reach < N and r > 0, height, total)
+    sizes = _Sizes(N, p, r, reach, nearest, *sides, reach < N and r > 0, height, total)
     small = get_num_threads() == 1 or H * n * (5 * p * m * k + 3 * C * tiles * (m + k)) < _SERIAL_WORK
     tasks = H * N
     workers = 1 if small else min(get_num_threads(), tasks)

@@ -159,9 +159,10 @@ def _piece(pieces, b, down, order, E, F, G, P, X, columns, features, e, R, field
     factors_of(position, roots, E, e)
     by_piece(position, order, X, begin, end, x)
     by_piece(position, order, P, begin, end, p)
-    dx[:] = 0.0
-    for i in range(n):
-        set_row(R, _NODE * i + _TO_E, zero(R))
+    if down:
+        dx[:] = 0.0
+        for i in range(n):
+            set_row(R, _NODE * i + _TO_E, zero(R))
     for block in range(features[0], features[1]):
         _features(position, order, F, G, block * LANES, R)
         for c in range(fields.shape[1]):
