@@ -217,11 +217,11 @@ def sampled_product(A: Array, rows: Array, F: Array, G: Array) -> Array:
 def rows_at_risk(
     F: Array, G: Array, X: Array, Y: Array, mass: Array | None, limits: tuple[float, float, float]
 ) -> Array:
-    """Indices of rows among which are all that rounding may have spoilt in some head; limits as in the kernel."""
+    """Indices of rows that rounding may have spoilt in some head; limits as in the kernel."""
     from structmask.backends._numba.risk import rows_at_risk as risk
 
     heads = Y.shape[:-2]
-    sums = np.full(Y.shape[:-1], np.inf, Y.dtype) if mass is None else mass
+    sums = np.full(Y.shape[:-1], np.nan, Y.dtype) if mass is None else mass
     f, g, x, y = (flat(a, heads, 2) for a in (F, G, X, Y))
     bad = risk(f, g, x, y, flat(sums, heads, 1), limits)
     return np.flatnonzero(bad.any(axis=0))

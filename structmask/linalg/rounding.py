@@ -72,9 +72,7 @@ def rows_at_risk(F: Array, G: Array, X: Array, Y: Array, mass: Array | None, rou
     """
     xp = arrays.namespace(X)
     if kernels.numba_runs(F, G, X, Y):
-        suspects = kernels.rows_at_risk(F, G, X, Y, mass, (*rounding, TOLERANCE[arrays.precision(Y)]))
-        if not suspects.size:  # as most often
-            return suspects
+        return kernels.rows_at_risk(F, G, X, Y, mass, (*rounding, TOLERANCE[arrays.precision(Y)]))
     f, g, x = map(_squared, (F, G, X))
     bad = _exceeds(f, _of_pairs(_row_maxima(xp.matrix_transpose(g) @ x)), Y, rounding)
     if mass is not None:

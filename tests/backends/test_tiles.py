@@ -236,8 +236,11 @@ def test_tiles_of_zeros_are_left_out_and_nothing_else(rng, monkeypatch, reach, s
         (2, False, (65,), 5, 9),
         (3, True, (130,), 17, 33),
         (2, False, (3, 5, 7), 64, 3),
+        (3, True, (300,), 17, 9),  # three heads, an odd number of blocks of rows: every head in parts
+        (2, False, (200,), 9, 5),  # a head for each of two threads
         (1, True, (9,), 0, 3),
         (1, True, (9,), 3, 0),
+        (0, True, (9,), 3, 4),
     ],
 )
 def test_dense_gradients(rng, monkeypatch, sizes, serial, dtype):

@@ -4,10 +4,12 @@ With R = F G^T and Q = P X^T, the gradients of <P, (M * R) X> are
 
     dF = (M * Q) G,    dG = (M * Q)^T F,    dX = (M * R)^T P,    d table[p] = sum of (R * Q)_ij over positions p.
 
-A task is one head and one block of rows, as in `dense`; tiles of R and Q are formed once for all four gradients. The
-gradients of G, X and the table collect contributions of every block of rows: each worker has its own, added at the end.
+Tiles of R and Q are formed once for all four gradients, one block of rows after the other. The gradients of G, X and
+the table collect contributions of every block of rows of a head, in memory of the worker. A task is a head, or a part
+of its blocks where the heads cannot be shared out evenly: the sums of parts are added at the end.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +39,7 @@ _SERIAL_WORK = 1e6  # multiply-adds that one thread does in less time than a sec
 
 
 class _Scratch(NamedTuple):
-    """Packed operands of a tile: rows of F, G, P, X, panels of them and of G^T and X^T, the products R and Q."""
+    """Packed operands of a tile: rows of F, G, P, X, panels of them and of G^T and X^T, the products R and Q; sums."""
 
     F: np.ndarray
     P: np.ndarray
@@ -51,11 +53,13 @@ class _Scratch(NamedTuple):
     R: np.ndarray
     Q: np.ndarray
     dF: np.ndarray
+    dG: np.ndarray
+    dX: np.ndarray
 
 
 @njit(nogil=True, cache=True)
 def _new_scratch(F, X):
-    V = lanes_of(F)
+    V, tall = lanes_of(F), rounded(X.shape[1], COLUMNS) + _WIDTH - COLUMNS
     r, k = padded_rank(F.shape[2], V), padded_rank(X.shape[2], V)
     wide_r, wide_k = rounded(F.shape[2], 2 * V), rounded(X.shape[2], 2 * V)
     return _Scratch(
@@ -71,6 +75,8 @@ def _new_scratch(F, X):
         scratch(_BLOCK * _WIDTH, F),
         scratch(_BLOCK * _WIDTH, F),
         scratch(_BLOCK * wide_r, F),
+        scratch(tall * wide_r, F),
+        scratch(tall * wide_k, F),
     )
 
 
@@ -85,7 +91,7 @@ def _through_the_mask(table, place, row, column_position, run, first, count, R, 
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def _run_tile(work, rows, count, rank, k, dG, dX, c):
+def _run_tile(work, rows, count, rank, k, c):
     """Add Q G to dF, Q^T F to dG and R^T P to dX for one tile of the masked R and Q."""
     V = lanes_of(work.R)
     W, wide_r, wide_k = 2 * V, rounded(rank, 2 * V), rounded(k, 2 * V)
@@ -94,12 +100,13 @@ def _run_tile(work, rows, count, rank, k, dG, dX, c):
             work.Q, i * _WIDTH, _WIDTH, work.G_panels, 0, COLUMNS, work.dF, i * wide_r, wide_r, W, rank, count, False
         )
     for j in range(0, count, ROWS):
-        add_transposed(work.Q, j, _WIDTH, work.F_panels, 0, _BLOCK, dG, (c + j) * wide_r, wide_r, W, rank, rows)
-        add_transposed(work.R, j, _WIDTH, work.P_panels, 0, _BLOCK, dX, (c + j) * wide_k, wide_k, W, k, rows)
+        place_r, place_k = (c + j) * wide_r, (c + j) * wide_k
+        add_transposed(work.Q, j, _WIDTH, work.F_panels, 0, _BLOCK, work.dG, place_r, wide_r, W, rank, rows)
+        add_transposed(work.R, j, _WIDTH, work.P_panels, 0, _BLOCK, work.dX, place_k, wide_k, W, k, rows)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def _run_task(F, G, X, P, table, row_position, column_position, run, first, dF, dG, dX, d_table, work):
+def _run_block(F, G, X, P, table, row_position, column_position, run, first, dF, d_table, work):
     """Rows ``first ...`` of one head."""
     V, k, rank, n = lanes_of(F), X.shape[1], F.shape[1], G.shape[0]
     r, c_x, W, wide_r = padded_rank(rank, V), padded_rank(k, V), 2 * V, rounded(rank, 2 * V)
@@ -122,21 +129,34 @@ def _run_task(F, G, X, P, table, row_position, column_position, run, first, dF, 
         for i in range(rows):
             place = row_position[first + i]
             _through_the_mask(table, place, i * _WIDTH, column_position, run, c, count, work.R, work.Q, d_table)
-        _run_tile(work, rows, count, rank, k, dG, dX, c)
+        _run_tile(work, rows, count, rank, k, c)
     for i in range(rows):
         scale_row(work.dF, i * wide_r, dF, (first + i) * rank, rank, 1)
 
 
+@njit(nogil=True, cache=True, forceinline=True)
+def _run_task(F, G, X, P, table, row_position, column_position, run, first, last, dF, dG, dX, d_table, work):
+    """Rows ``first ... last`` of one head."""
+    V, k, rank, n = lanes_of(F), X.shape[1], F.shape[1], G.shape[0]
+    wide_r, wide_k = rounded(rank, 2 * V), rounded(k, 2 * V)
+    work.dG[:], work.dX[:], d_table[:] = 0, 0, 0
+    for row in range(first, last, _BLOCK):
+        _run_block(F, G, X, P, table, row_position, column_position, run, row, dF, d_table, work)
+    for j in range(n):
+        scale_row(work.dG, j * wide_r, dG, j * rank, rank, 1)
+        scale_row(work.dX, j * wide_k, dX, j * k, k, 1)
+
+
 @njit(nogil=True, cache=True)
 def _run_tasks(F, G, X, P, table, row_position, column_position, run, worker, workers, dF, dG, dX, d_table):
-    work, blocks = _new_scratch(F, X), (F.shape[1] + _BLOCK - 1) // _BLOCK
-    tasks = F.shape[0] * blocks
+    work, blocks, parts = _new_scratch(F, X), (F.shape[1] + _BLOCK - 1) // _BLOCK, dG.shape[0]
+    tasks = F.shape[0] * parts
     for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-        h = task // blocks
-        own, first = h if table.shape[0] > 1 else 0, task % blocks * _BLOCK
+        h, part = task // parts, task % parts
+        own, first, last = h if table.shape[0] > 1 else 0, blocks * part // parts, blocks * (part + 1) // parts
         _run_task(
-            F[h], G[h], X[h], P[h], table[own], row_position, column_position, run, first,
-            dF[h], dG[worker, h], dX[worker, h], d_table[worker, own], work,
+            F[h], G[h], X[h], P[h], table[own], row_position, column_position, run, first * _BLOCK,
+            min(last * _BLOCK, F.shape[1]), dF[h], dG[part, h], dX[part, h], d_table[part, h], work,
         )  # fmt: skip
 
 
@@ -171,30 +191,26 @@ def dense_toeplitz_pullback(
     dF, dG, dX : arrays like F, G, X
     d_table : (1 or heads, size) array
         Summed over the heads if they share the table. Five matrix products of m n (r or k) multiply-adds a head, and
-        O(threads heads n (r + k)) memory.
+        O(parts heads n (r + k)) memory, with as
+        many parts of a head as the threads need to have equal work, at most one a thread.
     """
     (heads, m, rank), (n, k) = F.shape, X.shape[1:]
-    dtype, lanes = F.dtype, int(lanes_of(F))
-    serial = heads * m * n * (rank + k) < _SERIAL_WORK or get_num_threads() == 1
-    workers = 1 if serial else max(1, min(get_num_threads(), heads * -(-m // _BLOCK)))
-    wide = [-(-size // (2 * lanes)) * 2 * lanes for size in (rank, k)]
-    tall = -(-n // COLUMNS) * COLUMNS + _WIDTH - COLUMNS
-    dF = np.zeros(F.shape, dtype)
-    dG, dX = (np.zeros((workers, heads, tall * width), dtype) for width in wide)
-    d_table = np.zeros((workers, *table.shape), dtype)
-    if 0 not in (heads, m, n):
-        arguments = F, G, X, P, table, row_position, column_position, run
-        if serial:
-            _run_tasks(*arguments, 0, 1, dF, dG, dX, d_table)
-        else:
-            _run_parallel(*arguments, workers, dF, dG, dX, d_table)
-    dG, dX = (
-        np.ascontiguousarray(_total(a).reshape(heads, tall, width)[:, :n, :size])
-        for a, width, size in zip((dG, dX), wide, (rank, k), strict=True)
-    )
-    return dF, dG, dX, _total(d_table)
+    if 0 in (heads, m, n):
+        return np.zeros_like(F), np.zeros_like(G), np.zeros_like(X), np.zeros_like(table)
+    threads, blocks = get_num_threads(), -(-m // _BLOCK)
+    serial = threads == 1 or heads * m * n * (rank + k) < _SERIAL_WORK
+    parts = 1 if serial else min(blocks, threads // math.gcd(heads, threads))
+    dF, d_table = np.empty(F.shape, F.dtype), np.empty((parts, heads, table.shape[-1]), F.dtype)
+    dG, dX = (np.empty((parts, *a.shape), F.dtype) for a in (G, X))
+    arguments = F, G, X, P, table, row_position, column_position, run
+    if serial:
+        _run_tasks(*arguments, 0, 1, dF, dG, dX, d_table)
+    else:
+        _run_parallel(*arguments, min(threads, heads * parts), dF, dG, dX, d_table)
+    d_table = _total(d_table)
+    return dF, _total(dG), _total(dX), d_table if len(table) > 1 else d_table.sum(axis=0, keepdims=True)
 
 
 def _total(parts: np.ndarray) -> np.ndarray:
-    """The sum over workers."""
-    return parts[0] if parts.shape[0] == 1 else parts.sum(axis=0)
+    """The sum over parts."""
+    return parts[0] if len(parts) == 1 else parts.sum(axis=0)

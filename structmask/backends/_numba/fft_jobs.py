@@ -22,7 +22,7 @@ from structmask.backends._numba.threads import has_lost_threads
 
 from .fft_plan import Plan
 
-POOLED_BYTES = 32 * 1024 * 1024
+POOLED_BYTES = 64 * 1024 * 1024
 # `Plan.work` of all tasks below which a second thread costs more than it saves.
 SERIAL_WORK = 80_000
 

@@ -27,6 +27,7 @@ from .fft_jobs import Job, worker_count
 from .fft_plan import RUN_IN, RUN_OUT, Plan
 from .fft_stages import enter_outer, leave_to_block, leave_to_both, leave_to_single
 from .fft_walk import backward, chunk_rows, correlate_multiply, forward, multiply, part
+from .scratch import borrowed_arrays
 
 # A sum over lanes costs a little more than a sum over singles.
 FEATURE_LANES_COST = 1.04
@@ -44,6 +45,13 @@ def _pack(worker, workers, A, packed):
                     for lane in range(width):
                         c = g * width + lane
                         packed[b, g, i, lane] = A[b, i, c] if i < n and c < columns else 0
+
+
+@njit(nogil=True, cache=True)
+def _clear(worker, workers, A):
+    """A = 0, a slice of it by each worker."""
+    flat = A.reshape(-1)
+    flat[flat.size * worker // workers : flat.size * (worker + 1) // workers] = 0
 
 
 @njit(nogil=True, cache=True)
@@ -112,6 +120,7 @@ def _hadamard_tasks(
         _pack(worker, workers, first, singles)
         _pack(worker, workers, second, blocks)
         _pack(worker, workers, third, left)
+        _clear(worker, workers, totals)
     elif turn == 1:
         _contract(
             worker, workers, lanes, phases, group, axes, legs, sides[0], stages, twiddles, rows, spectrum, features,
@@ -152,6 +161,9 @@ def _pullback_tasks(
         _pack(worker, workers, second, blocks)
         _pack(worker, workers, third, left_singles)
         _pack(worker, workers, fourth, left_blocks)
+        _clear(worker, workers, d_singles)
+        _clear(worker, workers, d_blocks)
+        _clear(worker, workers, d_left)
     elif turn == 1:
         _differentiate(
             worker, workers, lanes, axes, legs, sides, stages, twiddles, rows, spectrum, features, singles, blocks,
@@ -199,9 +211,9 @@ def _groups(columns: int, width: int) -> int:
     return -(-columns // width)
 
 
-def _packed(batch: int, columns: int, rows: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Memory for columns in groups, see `_pack`."""
-    return np.empty((batch, _groups(columns, width), rows, width), dtype)
+def _packed(batch: int, columns: int, rows: int, width: int) -> tuple[int, int, int, int]:
+    """Shape of columns in groups, see `_pack`."""
+    return batch, _groups(columns, width), rows, width
 
 
 def _lanes_are_features(r: int, k: int, lanes: int) -> bool:
@@ -235,15 +247,16 @@ def hadamard(plan: Plan, spectrum: NDArray[Any], F: NDArray[Any], G: NDArray[Any
     features = _lanes_are_features(r, k, lanes)
     of_singles, of_blocks = (k, r) if features else (r, k)
     right, above = plan.padded(transposed=False), plan.padded(transposed=True)
-    singles, blocks = _packed(batch, of_singles, right, 1, dtype), _packed(batch, of_blocks, right, lanes, dtype)
-    left = _packed(batch, r, above, lanes if features else 1, dtype)
-    owned = singles.shape[1] if features else blocks.shape[1]
-    workers = worker_count(plan, batch * singles.shape[1] * blocks.shape[1])
-    parts = _parts(batch * owned, left.shape[1], workers)
+    singles, blocks = _packed(batch, of_singles, right, 1), _packed(batch, of_blocks, right, lanes)
+    left = _packed(batch, r, above, lanes if features else 1)
+    owned = singles[1] if features else blocks[1]
+    workers = worker_count(plan, batch * singles[1] * blocks[1])
+    parts = _parts(batch * owned, left[1], workers)
     workers = min(workers, batch * owned * parts)
-    totals = np.zeros((parts, batch, owned, above, 1 if features else lanes), dtype)
+    totals = parts, batch, owned, above, 1 if features else lanes
     first, second = (X, G) if features else (G, X)
-    HADAMARD.run(plan, workers, 1, spectrum, int(features), first, second, F, singles, blocks, left, totals, Y)
+    with borrowed_arrays(dtype, (singles, blocks, left, totals)) as packed:
+        HADAMARD.run(plan, workers, 1, spectrum, int(features), first, second, F, *packed, Y)
     return Y
 
 
@@ -271,18 +284,17 @@ def hadamard_pullback(
     features = _lanes_are_features(r, k, lanes)
     of_singles, of_blocks = (k, r) if features else (r, k)
     sides = plan.padded(transposed=False), plan.padded(transposed=True)
-    singles, left_singles = (_packed(batch, of_singles, rows, 1, dtype) for rows in sides)
-    blocks, left_blocks = (_packed(batch, of_blocks, rows, lanes, dtype) for rows in sides)
-    workers = worker_count(plan, batch * singles.shape[1] * blocks.shape[1])
-    block_parts = _parts(batch, blocks.shape[1], workers)
-    single_parts = min(singles.shape[1], -(-workers // (batch * block_parts)))
+    singles, left_singles = (_packed(batch, of_singles, rows, 1) for rows in sides)
+    blocks, left_blocks = (_packed(batch, of_blocks, rows, lanes) for rows in sides)
+    workers = worker_count(plan, batch * singles[1] * blocks[1])
+    block_parts = _parts(batch, blocks[1], workers)
+    single_parts = min(singles[1], -(-workers // (batch * block_parts)))
     workers = min(workers, batch * block_parts * single_parts)
-    d_singles, d_blocks = np.zeros((block_parts, *singles.shape), dtype), np.zeros((single_parts, *blocks.shape), dtype)
-    d_left = np.zeros((len(d_blocks), *left_blocks.shape) if features else (len(d_singles), *left_singles.shape), dtype)
+    d_singles, d_blocks = (block_parts, *singles), (single_parts, *blocks)
+    d_left = (single_parts, *left_blocks) if features else (block_parts, *left_singles)
     d_spectrum = np.zeros((batch, block_parts * single_parts, 2 * plan.size), dtype)
     given, made = ((X, G, P, F), (dX, dG, dF)) if features else ((G, X, F, P), (dG, dX, dF))
-    PULLBACK.run(
-        plan, workers, 2, spectrum, int(features), *given, singles, blocks, left_singles, left_blocks,
-        d_singles, d_blocks, d_left, d_spectrum, *made,
-    )  # fmt: skip
+    shapes = singles, blocks, left_singles, left_blocks, d_singles, d_blocks, d_left
+    with borrowed_arrays(dtype, shapes) as packed:
+        PULLBACK.run(plan, workers, 2, spectrum, int(features), *given, *packed, d_spectrum, *made)
     return dF, dG, dX, gather_offsets(plan, d_spectrum.sum(axis=1), D)

@@ -1,6 +1,7 @@
 """The row test of a masked product whose rounding is absolute over a column, in two passes over its operands.
 
-It takes max_c X_jc^2 for every X_jc^2, so that it flags too many rows rather than too few, and reads each operand once.
+With max_c X_jc^2 for every X_jc^2 they flag too many rows rather than too few. Only where they flag any, the norms of
+all pairs of columns are formed, and the rows looked at again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.threads import parallel
 
+_BLOCK = 2048  # rows whose squares stay in cache
 _SERIAL_WORK = 1 << 21  # entries that one thread reads in less than the time it takes to share them
 
 
@@ -85,11 +87,11 @@ def rows_at_risk(
     mass: np.ndarray,
     limits: tuple[float, float, float],
 ) -> np.ndarray:
-    """Rows (heads, m) of the product Y or of its row sums among which are all that rounding may have spoilt.
+    """Rows (heads, m) of the product Y or of its row sums that rounding may have spoilt.
 
-    F (heads, m, r), G (heads, n, r), X (heads, n, k), Y (heads, m, k), mass (heads, m); `limits` are the unit and
-    the column of the rounding and the tolerance, the estimate is that of
-    `structmask.linalg.rounding`, or more. An infinite mass is not at risk.
+    F (heads, m, r), G (heads, n, r), X (heads, n, k), Y (heads, m, k), mass (heads, m); `limits` are the unit and the
+    column of the rounding and the tolerance, the estimate is that of `structmask.linalg.rounding`. What is NaN is not
+    at risk.
     """
     unit, column, tolerance = limits
     (heads, m, r), k = F.shape, X.shape[2]
@@ -102,11 +104,26 @@ def rows_at_risk(
     largest, alone = (a.reshape(heads, parts, r).sum(axis=1) for a in (norms, sums))
     level = levels.reshape(heads, parts, k + 1).sum(axis=1) * (unit**2 / m)
     bad = np.zeros((heads, m), np.bool_)
-    for b in range(heads):
-        spread, spread_mass = (_of_pairs(a[b]) * F.dtype.type(column**2) for a in (largest, alone))
+
+    def flag(b: int, most: np.ndarray) -> None:
+        spread, spread_mass = (_of_pairs(a) * F.dtype.type(column**2) for a in (most, alone[b]))
         of_rows = (level[b, :k].max(), level[b, k], F.dtype.type(tolerance**2))
         _flag(F[b], Y[b], mass[b], 0, m, spread, spread_mass, *of_rows, bad[b])
+
+    for b in range(heads):
+        flag(b, largest[b])
+        if bad[b].any():
+            bad[b] = False
+            flag(b, _largest_norms(G[b], X[b]))
     return bad
+
+
+def _largest_norms(G: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """max_c sum_j G_jr^2 X_jc^2, a block of rows at a time."""
+    total = np.zeros((G.shape[1], X.shape[1]), G.dtype)
+    for j in range(0, len(G), _BLOCK):
+        total += np.square(G[j : j + _BLOCK]).T @ np.square(X[j : j + _BLOCK])
+    return total.max(axis=1)
 
 
 def _of_pairs(norms: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import numpy as np
 
@@ -28,6 +29,17 @@ def borrowed(size: int, dtype: np.dtype) -> Iterator[np.ndarray]:
     finally:
         if buffer.nbytes <= _MOST_KEPT:
             _KEPT.append(buffer)
+
+
+@contextmanager
+def borrowed_arrays(dtype: np.dtype, shapes: Sequence[tuple[int, ...]]) -> Iterator[list[np.ndarray]]:
+    """Arrays of some shapes, with no values yet, out of one borrowed buffer; each starts on a cache line."""
+    line = _LINE // dtype.itemsize
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = list(accumulate(-(-size // line) * line for size in sizes))
+    with borrowed(ends[-1], dtype) as buffer:
+        starts = (0, *ends[:-1])
+        yield [buffer[i : i + size].reshape(shape) for i, size, shape in zip(starts, sizes, shapes, strict=True)]
 
 
 def lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
