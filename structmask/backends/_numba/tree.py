@@ -72,17 +72,13 @@ def _sweep(up, roots, E, S):
 
 
 def _real_sweep(up, roots, E, S):
-    """What comes from below is summed before a row of its own, as in `tree_sweep`: the same to the last bit."""
-    parent, below = -1, scaled(0.0, row(S, 0))
+    """In the order of `tree_sweep`, so that both give the same to the last bit."""
+    here, last = row(S, 0), -1
     for i in range(E.size - 1, roots - 1, -1):
-        if up[i] == parent:
-            below = axpy(E[i], row(S, i), below)
-            continue
-        if parent >= 0:
-            set_row(S, parent, axpy(1.0, below, row(S, parent)))
-        parent, below = up[i], scaled(E[i], row(S, i))
-    if parent >= 0:
-        set_row(S, parent, axpy(1.0, below, row(S, parent)))
+        parent = up[i]
+        here = axpy(E[i], here if i == last else row(S, i), row(S, parent))
+        set_row(S, parent, here)
+        last = parent
     for i in range(roots, E.size):
         e = E[i]
         set_row(S, i, axpy(e, row(S, up[i]), scaled(1 - e * e, row(S, i))))

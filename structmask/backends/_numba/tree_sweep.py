@@ -1,7 +1,7 @@
 """Sweeps of eight real columns over a forest that read X and write Y as they go: one way up, one way down.
 
-X and Y have rows in the caller's order, S and factors go by position (see `tree`). What comes to a node from below is
-there before its own row is added, and a row goes out with its last change: no pass only moves rows.
+X and Y have rows in the caller's order, S and factors go by position (see `tree`). Rows come in as they are needed, and
+go out with their last change: no pass only moves rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from structmask.backends._numba.lanes import AHEAD, LANES, row, set_row
+from structmask.backends._numba.lanes import LANES, row, set_row
 from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._numba.vectors import (
     LINE,
@@ -24,6 +24,8 @@ from structmask.backends._numba.vectors import (
     zero,
 )
 
+_TILE = 32  # rows
+_AHEAD = 48  # rows that are asked for before they are needed
 _NEAR = 1 << 23  # bytes of a result that stay in cache until they are read
 _U = np.uint64  # numba tests signed indices for being negative
 
@@ -37,19 +39,24 @@ def _ask(order, i, ahead, V, begin, k):
 
 
 @njit(nogil=True, cache=True)
-def _rise(order, first, E, X, begin, k, S):
+def _rise(order, first, up, E, X, begin, k, S):
     """S[i] = what is at position i and the decayed sum of all below it.
 
-    The row that was stored last stays at hand: on a path it is the next one.
+    Rows of a tile are brought together, then all their children are added one by one: how many a node has is nothing
+    that the processor would have to guess. The row that was stored last stays at hand: on a path it is the next one.
     """
-    here = zero(S)
-    for i in range(E.size - 1, -1, -1):
-        _ask(order, i, max(i - AHEAD, 0), X, begin, k)
-        own, below = converted(load(X, begin + order[_U(i)] * k), S), zero(S)
-        for j in range(first[_U(i + 1)] - 1, first[_U(i)] - 1, -1):
-            below = axpy(E[_U(j)], here if j == i + 1 else row(S, j), below)
-        here = axpy(1.0, below, own)
-        set_row(S, i, here)
+    n = E.size
+    here, last = zero(S), -1
+    for tile in range((n - 1) // _TILE * _TILE, -1, -_TILE):
+        end = min(n, tile + _TILE)
+        for i in range(end - 1, tile - 1, -1):
+            _ask(order, i, max(i - _AHEAD, 0), X, begin, k)
+            set_row(S, i, converted(load(X, begin + order[_U(i)] * k), S))
+        for j in range(first[_U(end)] - 1, first[_U(tile)] - 1, -1):
+            parent = up[_U(j)]
+            here = axpy(E[_U(j)], here if j == last else row(S, j), row(S, parent))
+            set_row(S, parent, here)
+            last = parent
 
 
 @njit(nogil=True, cache=True)
@@ -61,7 +68,7 @@ def _fall(order, up, roots, E, S, Y, begin, k, streams):
     here = row(S, 0)
     for i in range(roots, E.size):
         if not streams:
-            _ask(order, i, min(i + AHEAD, last), Y, begin, k)
+            _ask(order, i, min(i + _AHEAD, last), Y, begin, k)
         e, parent = E[_U(i)], up[_U(i)]
         here = axpy(e, here if parent == i - 1 else row(S, parent), scaled(1 - e * e, row(S, i)))
         set_row(S, i, here)
@@ -81,7 +88,7 @@ def _product(order, first, up, roots, E, X, places, S, Y):
         for t in prange(min(S.shape[0], places.shape[0] - start)):
             head = places[start + t, 0]
             e, begin = E[head if E.shape[0] > 1 else 0], head * n * k + places[start + t, 1]
-            _rise(order, first, e, X, begin, k, S[t])
+            _rise(order, first, up, e, X, begin, k, S[t])
             _fall(order, up, roots, e, S[t], Y, begin, k, streams)
 
 
