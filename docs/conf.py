@@ -97,13 +97,25 @@ html_theme_options = {
 
 
 def escape_prose(app, what, name, obj, options, lines):
-    """Escape, before numpydoc reads them, what docstrings mean as plain mathematics: |x| and (*batch, n)."""
-    in_example = False
-    for index, line in enumerate(lines):
+    """Escape, before numpydoc reads them, what docstrings mean as plain mathematics: |x| and (*batch, n).
+
+    Formulas of a module, which are indented, stand as they are written, line by line.
+    """
+    found, in_example, in_formula = [], False, False
+    for line in lines:
         in_example = bool(line.strip()) and (in_example or line.lstrip().startswith(">>>"))
-        if not in_example:
-            parts = re.split(r"(`+[^`]*`+)", line)  # code in backticks stays as it is
-            lines[index] = "".join(part if part[:1] == "`" else re.sub(r"[|*]", r"\\\g<0>", part) for part in parts)
+        indented = what == "module" and line.startswith("    ")
+        if indented and not in_formula:
+            found += ["::", ""]
+        in_formula = indented or (in_formula and not line.strip())
+        found.append(line if in_example or indented else escaped(line))
+    lines[:] = found
+
+
+def escaped(line):
+    """A line of prose; code in backticks and words with emphasis stay as they are."""
+    parts = re.split(r"(`+[^`]*`+|(?<!\w)\*\w+\*(?!\w))", line)
+    return "".join(part if kept % 2 else re.sub(r"[|*]", r"\\\g<0>", part) for kept, part in enumerate(parts))
 
 
 def setup(app):

@@ -57,6 +57,11 @@ def no_mask(found: Sequence[Adjacency]) -> StructuredMatrix:
     return BlockDiagonal([LowRank(one, one) for one in ones])
 
 
+def alone(found: Sequence[Adjacency]) -> StructuredMatrix:
+    """A node sees itself only."""
+    return Diagonal(np.ones(side_by_side(found).shape[0]))
+
+
 def neighbours(found: Sequence[Adjacency]) -> StructuredMatrix:
     """A node sees itself and its neighbours."""
     A = side_by_side(found)

@@ -34,7 +34,7 @@ class Config:
     dim: int = 16
     heads: int = 2
     layers: int = 2
-    budget: Budget = Budget(epochs=8, rates=(5e-3, 2e-2), seeds=3)
+    budget: Budget = Budget(epochs=16)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -42,7 +42,7 @@ class Config:
     heads: int = 2
     dim: int = 18
     layers: int = 2
-    budget: Budget = Budget(epochs=25, rates=(5e-3, 2e-2), seeds=3)
+    budget: Budget = Budget(epochs=25)
 
 
 QUICK = Config(nodes=20, p=0.1, train=16, validation=8, test=8, batch=8, layers=1, budget=Budget(1, (1e-2,), 1))
@@ -98,7 +98,7 @@ class Convolving(nn.Module):
 
 
 def variants(config: Config) -> list[Variant]:
-    """Attention under each mask, and convolutions."""
+    """Attention under each mask, convolutions, and the same blocks where no node sees another."""
     attending = partial(Attending, config, partial(MaskedLinearAttention, config.dim, config.heads))
     mixed = partial(Attending, config, partial(Convolution, config.dim))
     convolved = partial(split, config, graphs.gcn)
@@ -106,6 +106,7 @@ def variants(config: Config) -> list[Variant]:
         *(Variant(name, attending, partial(split, config, mask)) for name, mask in MASKS.items()),
         Variant("GCN", partial(Convolving, config), convolved),
         Variant("GCN, in the same blocks", mixed, convolved),
+        Variant("nodes alone, in the same blocks", mixed, partial(split, config, graphs.alone)),
     ]
 
 

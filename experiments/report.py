@@ -31,23 +31,23 @@ def write_rows(path: Path, rows: Sequence[Any]) -> None:
 
 
 def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs that are reported, those with the chosen rate."""
+    """The runs that are reported, those that only tuned left out."""
     names = dict.fromkeys(run.variant for run in runs)
-    return {name: [run for run in runs if run.variant == name and run.chosen] for name in names}
+    return {name: [run for run in runs if run.variant == name and run.reported] for name in names}
 
 
 def table(runs: Sequence[Run]) -> str:
     """Markdown: test accuracy in per cent, its mean, standard deviation and range over seeds."""
     lines = ["| model | test accuracy, % | range | rate | parameters |", "| --- | ---: | ---: | ---: | ---: |"]
-    for name, chosen in by_variant(runs).items():
-        found = [100 * run.test for run in chosen]
+    for name, reported in by_variant(runs).items():
+        found = [100 * run.test for run in reported]
         spread = statistics.stdev(found) if len(found) > 1 else float("nan")
         line = (
             name,
             f"{statistics.mean(found):.1f} ± {spread:.1f}",
             f"{min(found):.1f} – {max(found):.1f}",
-            f"{chosen[0].rate:g}",
-            f"{chosen[0].parameters:,}",
+            f"{reported[0].rate:g}",
+            f"{reported[0].parameters:,}",
         )
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
@@ -57,8 +57,8 @@ def plot(path: Path, runs: Sequence[Run]) -> None:
     """A dot for every seed, a bar at the mean."""
     groups = by_variant(runs)
     figure, axes = canvas(height=0.6 + 0.3 * len(groups))
-    for place, chosen in enumerate(groups.values()):
-        found = [100 * run.test for run in chosen]
+    for place, reported in enumerate(groups.values()):
+        found = [100 * run.test for run in reported]
         axes.plot(found, [place] * len(found), "o", color="C0", alpha=0.7)
         axes.plot([statistics.mean(found)], [place], "|", color="k", markersize=14)
     axes.set_yticks(range(len(groups)), list(groups))

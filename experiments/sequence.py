@@ -33,7 +33,7 @@ class Config:
     dim: int = 16
     heads: int = 2
     layers: int = 2
-    budget: Budget = Budget(epochs=10, rates=(5e-3, 2e-2), seeds=3)
+    budget: Budget = Budget(epochs=30)
 
 
 QUICK = Config(train=100, validation=50, test=50, dim=8, heads=2, layers=1, budget=Budget(1, (1e-2,), 1))

@@ -46,7 +46,7 @@ class Config:
     dim: int = 32
     heads: int = 4
     layers: int = 2
-    budget: Budget = Budget(epochs=5, rates=(3e-3, 1e-2, 3e-2), seeds=3)
+    budget: Budget = Budget(epochs=5)
 
 
 QUICK = Config(

@@ -217,8 +217,7 @@ def test_conversion_points_to_to_dense():
         list(toeplitz)
 
 
-@pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.csr_array, scipy.sparse.coo_array])
-@pytest.mark.parametrize(
+EITHER_SIDE = pytest.mark.parametrize(
     "combine",
     [
         lambda M, x: M * x,
@@ -231,40 +230,22 @@ def test_conversion_points_to_to_dense():
     ],
     ids=["M * x", "x * M", "M @ x", "x @ M", "M + x", "x + M", "M - x"],
 )
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.csr_array, scipy.sparse.coo_array])
+@EITHER_SIDE
 def test_scipy_sparse_is_refused_on_either_side(kind, combine):
     with pytest.raises(TypeError, match=r"structmask\.Sparse|to_dense"):
         combine(toeplitz, kind(SPARSE))
 
 
-@pytest.mark.parametrize(
-    "combine",
-    [
-        lambda M, x: M * x,
-        lambda M, x: x * M,
-        lambda M, x: M @ x,
-        lambda M, x: x @ M,
-        lambda M, x: M + x,
-        lambda M, x: x + M,
-    ],
-    ids=["M * x", "x * M", "M @ x", "x @ M", "M + x", "x + M"],
-)
+@EITHER_SIDE
 def test_linear_operators_are_refused_on_either_side(combine):
     with pytest.raises(TypeError):
         combine(toeplitz, aslinearoperator(np.eye(N)))
 
 
-@pytest.mark.parametrize(
-    "combine",
-    [
-        lambda M, x: M * x,
-        lambda M, x: x * M,
-        lambda M, x: M @ x,
-        lambda M, x: x @ M,
-        lambda M, x: M + x,
-        lambda M, x: x + M,
-    ],
-    ids=["M * x", "x * M", "M @ x", "x @ M", "M + x", "x + M"],
-)
+@EITHER_SIDE
 def test_torch_tensors_are_sent_to_the_adapter(combine):
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"structmask\.adapters\.torch"):
