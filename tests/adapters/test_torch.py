@@ -1,5 +1,6 @@
 """The torch adapter: gradients by gradcheck and against torch's own autograd through the dense form."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -448,6 +449,7 @@ def test_autocast_computes_in_single_precision(half):
         assert relative(x.grad.double(), y.grad) <= 1e-2
 
 
+@pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="torch's compiler fails there: cpython 125608")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own, when it resumes
 def test_the_compiler_breaks_its_graph_and_calls_the_library():
     module = as_module(Causal(N, decay=0.5))
