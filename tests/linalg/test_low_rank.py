@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from structmask import LowRank
+from structmask.linalg.hadamard_gradients import low_rank_pullback
 from tests.cases import complex_, coo, random_sparse, real
 
 
@@ -49,3 +50,24 @@ def test_sparse_factors_have_gradients_at_their_stored_entries(close):
     close(gradients["left"], (G @ (X.T @ matrix.right.toarray()))[rows, columns])
     rows, columns = matrix.right.tocoo().coords
     close(gradients["right"], (X @ (G.T @ matrix.left.toarray()))[rows, columns])
+
+
+@pytest.mark.parametrize("columns", [0, 2, 3])
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["shared", "heads"])
+@pytest.mark.parametrize("data", [real, complex_], ids=["real", "complex"])
+def test_gradients_of_the_masked_product_are_those_of_the_definition(data, batch, columns, close):
+    """Features have heads, the mask has them or is shared by all: then its gradient is the sum over heads."""
+    mask = LowRank(data(*batch, 5, 2), data(*batch, 4, 2, seed=1))
+    F, G, P, X = data(2, 5, 3, seed=2), data(2, 4, 3, seed=3), data(2, 5, 3, seed=4), data(2, 4, 3, seed=5)
+    d_mask, dF, dG, dX = low_rank_pullback(mask, F, G, P, X, columns)
+    M, Q, R = mask.to_dense(), P @ X.conj().swapaxes(-1, -2), F @ G.swapaxes(-1, -2)
+    close(dF, (M.conj() * Q) @ G.conj())
+    close(dG, (M.conj() * Q).swapaxes(-1, -2) @ F.conj())
+    if columns:
+        close(dX, ((M * R).conj().swapaxes(-1, -2) @ P)[..., :columns])
+    else:
+        assert dX is None
+    dM = Q * R.conj()
+    dM = dM if batch else dM.sum(axis=0)
+    close(d_mask["left"], dM @ mask.right.conj())
+    close(d_mask["right"], dM.swapaxes(-1, -2) @ mask.left.conj())
