@@ -2,7 +2,7 @@
 
 With `NUMBA_DISABLE_JIT=1 python -m pytest -p tests.python_form` kernels are what Python makes of them. What they say
 in vector instructions has no Python form: the instructions are compiled one function at a time and called from Python.
-Vectors, which cannot leave compiled code, are slices here.
+Vectors, which cannot leave compiled code, are slices here. Numbers overflow as quietly as in compiled code.
 """
 
 import functools
@@ -69,3 +69,4 @@ SLICES = {
 
 if numba.config.DISABLE_JIT:  # else whatever imports this, as doctests import every module, leaves kernels alone
     extending.intrinsic = called_from_python
+    np.seterr(all="ignore")

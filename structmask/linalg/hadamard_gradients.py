@@ -20,6 +20,7 @@ from structmask.linalg.low_rank import LowRank
 
 _NEAR = 1 << 17  # numbers of an array that, with a few others, stays in the second cache of a host
 _SEVERAL = 4  # features that are worth a product of their own
+_ROWS = 1024  # rows of operands that stay in the second cache of a host
 
 
 def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:
@@ -31,20 +32,40 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
     conj = xp.conj if any(map(arrays.is_complex, (mask.left, mask.right, F, G, P, X))) else lambda a: a
     F_, G_, X_ = conj(F), conj(G), conj(X)
     batch = np.broadcast_shapes(mask.shape[:-2], *(tuple(a.shape[:-2]) for a in (F, G, P, X)))
-    total = [xp.zeros((*batch, *a.shape[-2:]), dtype=P.dtype) for a in (F, G, X[..., :columns])]
-    d_left, d_right = (xp.zeros((*batch, a.shape[-2], 0), dtype=P.dtype) for a in (F, G))
-    for s in range(mask.rank):
-        left, right = mask.left[..., :, s : s + 1], mask.right[..., :, s : s + 1]
-        Z = P @ (xp.matrix_transpose(conj(right) * X_) @ G_)
-        U = xp.matrix_transpose(F_) @ (conj(left) * P)
-        W = X_ @ xp.matrix_transpose(U)
-        d_left = xp.concat([d_left, arrays.row_products(F_, Z)[..., None]], axis=-1)
-        d_right = xp.concat([d_right, arrays.row_products(G_, W)[..., None]], axis=-1)
-        parts = conj(left) * Z, conj(right) * W, conj(right) * (G_ @ U[..., :columns])
-        total = [a + b for a, b in zip(total, parts, strict=True)]
+    dtype = xp.result_type(mask.left, mask.right, F, G, P, X)
+    lefts, rights = ([conj(a)[..., :, s : s + 1] for s in range(mask.rank)] for a in (mask.left, mask.right))
+
+    def contracted(A: Array, weights: Array, B: Array) -> Array:
+        parts = _row_blocks(A)
+        return sum(xp.matrix_transpose(A[..., rows, :]) @ (weights[..., rows, :] * B[..., rows, :]) for rows in parts)
+
+    def spread(A: Array, inner: list[Array], weights: list[Array], F: Array, *, to_mask: bool) -> tuple[Array, Array]:
+        """The sum over s of weights_s A inner_s, like F, and the rows' products of F with A inner_s for each s."""
+        total = xp.zeros((*batch, *F.shape[-2:]), dtype=dtype)
+        products = xp.zeros((*batch, A.shape[-2], len(inner) if to_mask else 0), dtype=dtype)
+        for rows in _row_blocks(A):
+            for s, (T, w) in enumerate(zip(inner, weights, strict=True)):
+                Z = A[..., rows, :] @ T
+                total[..., rows, :] += w[..., rows, :] * Z
+                if to_mask:
+                    products[..., rows, s] = arrays.row_products(F[..., rows, :], Z)
+        return total, products
+
+    T = [contracted(X_, w, G_) for w in rights]
+    U = [contracted(F_, w, P) for w in lefts]
+    dF, d_left = spread(P, T, lefts, F_, to_mask=True)
+    dG, d_right = spread(X_, [xp.matrix_transpose(u) for u in U], rights, G_, to_mask=True)
+    narrow = [u[..., :columns] for u in U]
+    dX = spread(G_, narrow, rights, X_[..., :columns], to_mask=False)[0] if columns else None
     ends = zip(("left", "right"), (d_left, d_right), (mask.left, mask.right), strict=True)
     d_mask = {name: unbroadcast(d, tuple(a.shape), complex_=arrays.is_complex(a)) for name, d, a in ends}
-    return d_mask, total[0], total[1], total[2] if columns else None
+    return d_mask, dF, dG, dX
+
+
+def _row_blocks(A: Array) -> list[slice]:
+    """Rows that stay in cache together, on a host."""
+    step = _ROWS if arrays.home(A) == "numpy" else max(1, A.shape[-2])
+    return [slice(a, b) for a, b in arrays.blocks(A.shape[-2], step)] or [slice(0, 0)]
 
 
 def stream_pullback(mask: StructuredMatrix, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from structmask import LowRank
+from structmask.linalg import hadamard_gradients
 from structmask.linalg.hadamard_gradients import low_rank_pullback
 from tests.cases import complex_, coo, random_sparse, real
 
@@ -55,8 +56,9 @@ def test_sparse_factors_have_gradients_at_their_stored_entries(close):
 @pytest.mark.parametrize("columns", [0, 2, 3])
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["shared", "heads"])
 @pytest.mark.parametrize("data", [real, complex_], ids=["real", "complex"])
-def test_gradients_of_the_masked_product_are_those_of_the_definition(data, batch, columns, close):
+def test_gradients_of_the_masked_product_are_those_of_the_definition(data, batch, columns, close, monkeypatch):
     """Features have heads, the mask has them or is shared by all: then its gradient is the sum over heads."""
+    monkeypatch.setattr(hadamard_gradients, "_ROWS", 3)  # more than one block of rows
     mask = LowRank(data(*batch, 5, 2), data(*batch, 4, 2, seed=1))
     F, G, P, X = data(2, 5, 3, seed=2), data(2, 4, 3, seed=3), data(2, 5, 3, seed=4), data(2, 4, 3, seed=5)
     d_mask, dF, dG, dX = low_rank_pullback(mask, F, G, P, X, columns)
@@ -71,3 +73,12 @@ def test_gradients_of_the_masked_product_are_those_of_the_definition(data, batch
     dM = dM if batch else dM.sum(axis=0)
     close(d_mask["left"], dM @ mask.right.conj())
     close(d_mask["right"], dM.swapaxes(-1, -2) @ mask.left.conj())
+
+
+@pytest.mark.parametrize("sizes", [(0, 4, 2), (5, 0, 2), (5, 4, 0)], ids=["no rows", "no columns", "rank 0"])
+def test_gradients_of_nothing_are_zeros(sizes):
+    m, n, rank = sizes
+    mask, F, G, P, X = LowRank(real(m, rank), real(n, rank)), real(m, 3), real(n, 3), real(m, 2), real(n, 2)
+    d_mask, *gradients = low_rank_pullback(mask, F, G, P, X, 2)
+    for gradient, of in zip((*gradients, *d_mask.values()), (F, G, X, mask.left, mask.right), strict=True):
+        np.testing.assert_array_equal(gradient, np.zeros(of.shape))
