@@ -3,7 +3,8 @@
 Every library here keeps its own threads (BLAS, numba, scipy.fft, torch). Threads of one that still spin after its call
 slow down the next one for some milliseconds, and sleeping ones take time to wake. So before every timed repetition
 
-1. the process sleeps for `QUIET` seconds: the threads of the callable before stop spinning;
+1. the process sleeps for `QUIET` seconds: the threads of the callable before stop spinning, those of OpenBLAS after
+   2^26 cycles;
 2. the callable itself runs untimed, at least once and for at least `WAKE` seconds: its own threads are awake, its
    operands are where they will be. A callable that takes longer than `LONG` skips this: milliseconds do not show in it.
 
@@ -23,7 +24,7 @@ from typing import Any
 
 from benchmarks.settings import one_thread
 
-QUIET, WAKE, LONG, BLOCK = 0.005, 0.004, 0.1, 0.002
+QUIET, WAKE, LONG, BLOCK = 0.05, 0.004, 0.1, 0.002
 
 
 @dataclass(frozen=True)
