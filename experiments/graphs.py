@@ -59,7 +59,7 @@ def no_mask(found: Sequence[Adjacency]) -> StructuredMatrix:
 
 def alone(found: Sequence[Adjacency]) -> StructuredMatrix:
     """A node sees itself only."""
-    return Diagonal(np.ones(side_by_side(found).shape[0]))
+    return Diagonal(np.ones(sum(A.shape[0] for A in found)))
 
 
 def neighbours(found: Sequence[Adjacency]) -> StructuredMatrix:

@@ -36,27 +36,28 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
     lefts, rights = ([conj(a)[..., :, s : s + 1] for s in range(mask.rank)] for a in (mask.left, mask.right))
 
     def contracted(A: Array, weights: Array, B: Array) -> Array:
-        parts = _row_blocks(A)
-        return sum(xp.matrix_transpose(A[..., rows, :]) @ (weights[..., rows, :] * B[..., rows, :]) for rows in parts)
+        """A^T diag(weights) B."""
+        blocks = _row_blocks(A)
+        return sum(xp.matrix_transpose(A[..., rows, :]) @ (weights[..., rows, :] * B[..., rows, :]) for rows in blocks)
 
-    def spread(A: Array, inner: list[Array], weights: list[Array], F: Array, *, to_mask: bool) -> tuple[Array, Array]:
-        """The sum over s of weights_s A inner_s, like F, and the rows' products of F with A inner_s for each s."""
-        total = xp.zeros((*batch, *F.shape[-2:]), dtype=dtype)
-        products = xp.zeros((*batch, A.shape[-2], len(inner) if to_mask else 0), dtype=dtype)
+    def spread(A: Array, inner: list[Array], weights: list[Array], B: Array, *, to_mask: bool) -> tuple[Array, Array]:
+        """The sum over s of diag(weights_s) A inner_s, and, for the mask, B's rows times those of A inner_s."""
+        total = xp.zeros((*batch, *B.shape[-2:]), dtype=dtype)
+        products = xp.zeros((*batch, B.shape[-2], len(inner) if to_mask else 0), dtype=dtype)
         for rows in _row_blocks(A):
             for s, (T, w) in enumerate(zip(inner, weights, strict=True)):
                 Z = A[..., rows, :] @ T
                 total[..., rows, :] += w[..., rows, :] * Z
                 if to_mask:
-                    products[..., rows, s] = arrays.row_products(F[..., rows, :], Z)
+                    products[..., rows, s] = arrays.row_products(B[..., rows, :], Z)
         return total, products
 
     T = [contracted(X_, w, G_) for w in rights]
     U = [contracted(F_, w, P) for w in lefts]
     dF, d_left = spread(P, T, lefts, F_, to_mask=True)
     dG, d_right = spread(X_, [xp.matrix_transpose(u) for u in U], rights, G_, to_mask=True)
-    narrow = [u[..., :columns] for u in U]
-    dX = spread(G_, narrow, rights, X_[..., :columns], to_mask=False)[0] if columns else None
+    U = [u[..., :columns] for u in U]
+    dX = spread(G_, U, rights, X_[..., :columns], to_mask=False)[0] if columns else None
     ends = zip(("left", "right"), (d_left, d_right), (mask.left, mask.right), strict=True)
     d_mask = {name: unbroadcast(d, tuple(a.shape), complex_=arrays.is_complex(a)) for name, d, a in ends}
     return d_mask, dF, dG, dX

@@ -191,8 +191,8 @@ def dense_toeplitz_pullback(
     dF, dG, dX : arrays like F, G, X
     d_table : (1 or heads, size) array
         Summed over the heads if they share the table. Five matrix products of m n (r or k) multiply-adds a head, and
-        O(parts heads n (r + k)) memory, with as
-        many parts of a head as the threads need to have equal work, at most one a thread.
+        O(parts heads n (r + k)) memory, with as many parts of a head as the threads need to have equal work, at most
+        one a thread.
     """
     (heads, m, rank), (n, k) = F.shape, X.shape[1:]
     if 0 in (heads, m, n):

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from structmask.backends._numba.scratch import borrowed
+from structmask.backends._numba.scratch import borrowed_arrays
 from structmask.backends._numba.threads import parallel
 
 from .gemm import (
@@ -463,8 +463,7 @@ def _some_heads(operands: _Operands, form: Form, places: _Places, columns: int) 
     far = max(nearest + tiles, 1 - nearest)
     lags = np.zeros((workers, heads, 2 * far * C - 1), F.dtype)
     rows, panels, size = (F, G, P, X, form, sizes), -(-total // _PANEL), tasks * p * total if sizes.far else 0
-    with borrowed(2 * size, F.dtype) as buffer:
-        mu, nu = buffer[:size], buffer[size:]
+    with borrowed_arrays(F.dtype, ((size,), (size,))) as (mu, nu):
         if small:
             if sizes.far:
                 _moment_tasks(0, tasks, *rows, mu, nu)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, row, set_row
-from structmask.backends._numba.scratch import borrowed
+from structmask.backends._numba.scratch import borrowed_arrays
 from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._numba.tree_pieces import Pieces
 from structmask.backends._numba.vectors import axpy, scaled, zero
@@ -197,13 +197,9 @@ def tree_hadamard(
     shares = min(blocks, -(-threads // B))
     workers = min(threads, B * shares)
     run = _hadamard_serial if workers == 1 else _hadamard_parallel
-    own = -(-blocks // shares), parts, (int(pieces.opens[-1]) + 1) * _FEATURES, LANES
-    sizes = largest * _NODE * LANES, largest, 2 * parts * largest * _FEATURES, int(np.prod(own))
+    rows, features = (workers, largest * _NODE, LANES), (workers, 2, parts, largest, _FEATURES)
+    carries = workers, -(-blocks // shares), parts, (int(pieces.opens[-1]) + 1) * _FEATURES, LANES
     Y = np.empty_like(X)
-    with borrowed(workers * sum(sizes), np.dtype(np.float64)) as buffer:
-        rows, factors, features, carries = np.split(buffer, workers * np.cumsum(sizes)[:-1])
-        run(
-            pieces, order, E, F, G, X, shares, rows.reshape(workers, -1, LANES), factors.reshape(workers, -1),
-            features.reshape(workers, 2, parts, largest, _FEATURES), carries.reshape(workers, *own), Y,
-        )  # fmt: skip
+    with borrowed_arrays(np.dtype(np.float64), (rows, (workers, largest), features, carries)) as scratch:
+        run(pieces, order, E, F, G, X, shares, *scratch, Y)
     return Y

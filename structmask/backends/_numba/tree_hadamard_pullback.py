@@ -16,7 +16,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from structmask.backends._numba.lanes import LANES, row, set_row
-from structmask.backends._numba.scratch import borrowed
+from structmask.backends._numba.scratch import borrowed_arrays
 from structmask.backends._numba.threads import serial_and_parallel
 from structmask.backends._numba.tree_hadamard import SERIAL_WORK, by_piece, copy_rows, factors_of, piece_of
 from structmask.backends._numba.tree_pieces import Pieces
@@ -228,16 +228,12 @@ def tree_hadamard_pullback(
     dF, dG = (np.empty((B, shares, n, r), F.dtype) for _ in range(2))
     dX, dE = np.empty((B, parts, n, k), X.dtype), np.empty((B, shares, parts, n))
     largest, family = int(np.diff(pieces.start).max()), max(1, int(np.diff(pieces.first).max(initial=0)))
-    own = 3, -(-groups // shares), largest, _COLUMNS
-    carried = -(-blocks // parts), own[1], (int(pieces.opens[-1]) + 1) * _PAIR, LANES
-    sizes = largest, _NODE * (largest + family) * LANES, int(np.prod(own)), int(np.prod(carried))
+    own = -(-groups // shares)
+    rows, fields = (workers, _NODE * (largest + family), LANES), (workers, 3, own, largest, _COLUMNS)
+    carries = workers, -(-blocks // parts), own, (int(pieces.opens[-1]) + 1) * _PAIR, LANES
     run = _pullback_serial if workers == 1 else _pullback_parallel
-    with borrowed(workers * sum(sizes), np.dtype(np.float64)) as buffer:
-        factors, scratch, fields, carries = np.split(buffer, workers * np.cumsum(sizes)[:-1])
-        run(
-            pieces, order, E, F, G, P, X, factors.reshape(workers, -1), scratch.reshape(workers, -1, LANES),
-            fields.reshape(workers, *own), carries.reshape(workers, *carried), dF, dG, dX, dE,
-        )  # fmt: skip
+    with borrowed_arrays(np.dtype(np.float64), ((workers, largest), rows, fields, carries)) as scratch:
+        run(pieces, order, E, F, G, P, X, *scratch, dF, dG, dX, dE)
     return (*(_summed(d) for d in (dF, dG, dX)), dE.sum(axis=(1, 2)))
 
 

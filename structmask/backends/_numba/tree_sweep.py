@@ -25,7 +25,7 @@ from structmask.backends._numba.vectors import (
 )
 
 _TILE = 32  # rows
-_AHEAD = 48  # rows that are asked for before they are needed
+_AHEAD = 48  # rows that are asked for before they are needed: more than in `lanes`, for a row is little work here
 _NEAR = 1 << 23  # bytes of a result that stay in cache until they are read
 _U = np.uint64  # numba tests signed indices for being negative
 
