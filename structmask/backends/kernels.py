@@ -91,6 +91,28 @@ def causal_pullback(
     return dF, dG, dX
 
 
+def low_rank_hadamard(F: Array, G: Array, X: Array, left: Array, right: Array) -> tuple[Array, Array]:
+    """(left right^T * F G^T) X and its row sums, where `numba_runs`; left (..., m, p), right (..., n, p)."""
+    from structmask.backends._numba.low_rank import low_rank_hadamard as chunks
+
+    batch = broadcast_shapes(*(a.shape[:-2] for a in (F, G, X, left, right)))
+    f, g, x = (flat(a, batch, 2) for a in (F, G, X))
+    Y, mass = chunks(f, g, x, shared(left, batch, 2), shared(right, batch, 2))
+    return Y.reshape(*batch, *Y.shape[-2:]), mass.reshape(*batch, Y.shape[-2])
+
+
+def low_rank_pullback(
+    F: Array, G: Array, P: Array, X: Array, left: Array, right: Array, *, columns: int
+) -> tuple[Array, ...]:
+    """Gradients of <P, (left right^T * F G^T) X> for F, G, the first columns of X, left and right."""
+    from structmask.backends._numba.low_rank_pullback import low_rank_pullback as chunks
+
+    batch = broadcast_shapes(*(a.shape[:-2] for a in (F, G, P, X, left, right)))
+    f, g, p, x = (flat(a, batch, 2) for a in (F, G, P, X))
+    gradients = chunks(f, g, p, x, shared(left, batch, 2), shared(right, batch, 2), columns)
+    return tuple(a.reshape(*batch, *a.shape[1:]) for a in gradients)
+
+
 def walsh_hadamard(X: Array) -> Array:
     """Products of X (..., n, k), n a power of two, with the Hadamard matrix (-1)^popcount(i & j), without scaling."""
     if not numba_runs(X, complex_=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from structmask.backends import arrays
+from structmask.backends import arrays, kernels
 from structmask.backends.arrays import Array
 from structmask.linalg.base import StructuredMatrix
 from structmask.linalg.composite import Sum
@@ -28,6 +28,20 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
 
     (M * F G^T) X = sum_s L_s F T_s with T_s = G^T R_s X, whose cotangent is U_s = (L_s F)^H P; O(n (r + k)) memory.
     """
+    if kernels.numba_runs(F, G, P, X, mask.left, mask.right):
+        dF, dG, dX, *sides = kernels.low_rank_pullback(F, G, P, X, mask.left, mask.right, columns=columns)
+        return _of_factors(mask, *sides), dF, dG, dX if columns else None
+    return _low_rank_pullback(mask, F, G, P, X, columns)
+
+
+def _of_factors(mask: LowRank, d_left: Array, d_right: Array) -> Gradients:
+    """Gradients of the factors, summed over the heads that share them."""
+    ends = ("left", d_left, mask.left), ("right", d_right, mask.right)
+    return {name: unbroadcast(d, tuple(a.shape), complex_=arrays.is_complex(a)) for name, d, a in ends}
+
+
+def _low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, columns: int) -> AllGradients:
+    """The same by products of arrays."""
     xp = arrays.namespace(X)
     conj = xp.conj if any(map(arrays.is_complex, (mask.left, mask.right, F, G, P, X))) else lambda a: a
     F_, G_, X_ = conj(F), conj(G), conj(X)
@@ -58,9 +72,7 @@ def low_rank_pullback(mask: LowRank, F: Array, G: Array, P: Array, X: Array, col
     dG, d_right = spread(X_, [xp.matrix_transpose(u) for u in U], rights, G_, to_mask=True)
     U = [u[..., :columns] for u in U]
     dX = spread(G_, U, rights, X_[..., :columns], to_mask=False)[0] if columns else None
-    ends = zip(("left", "right"), (d_left, d_right), (mask.left, mask.right), strict=True)
-    d_mask = {name: unbroadcast(d, tuple(a.shape), complex_=arrays.is_complex(a)) for name, d, a in ends}
-    return d_mask, dF, dG, dX
+    return _of_factors(mask, d_left, d_right), dF, dG, dX
 
 
 def _row_blocks(A: Array) -> list[slice]:
