@@ -1,4 +1,7 @@
-"""python -m benchmarks [name ...] [--tiny] [--one-thread] [--backend name] [--budget seconds] [--output folder]."""
+"""python -m benchmarks [name ...] [--tiny] [--one-thread] [--backend name] [--budget seconds] [--output folder].
+
+--record also writes the pages of the documentation that hold every ratio of a run, `docs/measured/`.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
             if rows:
                 print(report.table(rows), flush=True)
                 report.write(options.output, name, title, rows)
+        if options.record:
+            report.record(options.record, name, topic.__doc__, rows, options=_shown(options))
 
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,10 +73,18 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     text = "one thread, and processor time in place of elapsed time: for a machine that is busy with other work as well"
     parser.add_argument("--one-thread", action="store_true", help=text)
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), help="where JSON and Markdown go")
+    text = "a folder for pages with all ratios, docs/measured if none is named"
+    parser.add_argument("--record", type=Path, nargs="?", const=Path("docs/measured"), help=text)
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose among {', '.join(NAMES)}")
     return options
+
+
+def _shown(options: argparse.Namespace) -> str:
+    """The options that change figures."""
+    backend = "" if options.backend == "auto" else f" --backend {options.backend}"
+    return backend + " --tiny" * options.tiny + " --one-thread" * options.one_thread
 
 
 def _progress(text: str) -> None:

@@ -56,7 +56,7 @@ def measure(kind: str, L: int, m: int, e: int, *, budget: float = 0.6, without: 
     best = min(time.best for time in times.values())
     row = Row(f"{kind} L={L} m={m} e={e}", {"choice": plan.method, "auto / best": times["auto"].best / best})
     for name in sorted(expected):
-        row.figures[name] = f"{number(times[name].best * 1e3)} ({number(expected[name] / times[name].best)})"
+        row.figures[f"{name}, ms"] = f"{number(times[name].best * 1e3)} ({number(expected[name] / times[name].best)})"
     row.details = {
         "sample": {"kind": kind, "L": L, "m": m, "e": e, "backend": get_backend()},
         "seconds": {name: time.best for name, time in times.items()},

@@ -1,6 +1,6 @@
 """Linear attention under a compressed table, one head, float32: time of others / that of the compressed mask.
 
-Tables are compressed to 1e-6 in mass once, before; `compress` is how long that takes, in seconds. `fused` and `dense`
+Tables are compressed to 1e-6 in mass once, before; `compress, s` is how long that takes. `fused` and `dense`
 are those methods under the table itself. `backward` is the gradient for queries, keys and values over the forward pass,
 `with mask` that for the mask's generators too.
 """
@@ -54,7 +54,7 @@ def contest(name: str, L: int, m: int, e: int) -> Contest:
         "backward": lambda: _gradients(F, G, V, mask, out, mass, with_mask=False),
         "with mask": lambda: _gradients(F, G, V, mask, out, mass, with_mask=True),
     }
-    notes = {"states": f"{mask.rank}+{mask.width}", "compress": f"{seconds:.2f}"}  # type: ignore[attr-defined]
+    notes = {"states": f"{mask.rank}+{mask.width}", "compress, s": f"{seconds:.2f}"}  # type: ignore[attr-defined]
     check = sampled_check(F, G, V, table)
     return Contest(f"{name}, L={L}", ours, peers, check, 1e-4, unchecked=("backward", "with mask"), notes=notes)
 

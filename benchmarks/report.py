@@ -45,6 +45,20 @@ def write(folder: Path, name: str, title: str, rows: Sequence[Row]) -> None:
     (folder / f"{name}.md").write_text(f"# {title}\n\n{markdown(rows)}\n", encoding="utf-8")
 
 
+def record(folder: Path, name: str, explanation: str, rows: Sequence[Row], *, options: str) -> None:
+    """`name`.md as a page of the documentation: what was run, and ratios; columns of times belong to one machine."""
+    title, _, text = explanation.partition("\n")
+    kept = [Row(row.case, {key: value for key, value in row.figures.items() if not _is_time(key)}) for row in rows]
+    command = f"`python -m benchmarks {name}{options}`"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = f"# {title.rstrip('.')}\n\n{text.strip()}\n\nWritten by {command}.\n\n{markdown(kept)}\n"
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
+
+
+def _is_time(column: str) -> bool:
+    return column.endswith((", ms", ", s"))
+
+
 def _cells(rows: Sequence[Row]) -> list[list[str]]:
     columns = _columns(rows)
     return [["", *columns], *([row.case, *(number(row.figures.get(column)) for column in columns)] for row in rows)]

@@ -181,6 +181,8 @@ def expect_product(draw, M, dense, X):
     X = np.asarray(X)
     X = X.astype(np.result_type(X.dtype, "f4"))
     dense = np.asarray(dense).astype(np.result_type(dense, "f4"))
+    if got.dtype.name in SINGLE and np.abs(dense).max(initial=0) > np.finfo("f4").max:
+        return  # beyond the precision asked for
     with np.errstate(all="ignore"):
         good, scale = np.isfinite(X), np.abs(dense) @ np.abs(X)
         want = dense @ X

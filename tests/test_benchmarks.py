@@ -24,6 +24,18 @@ def test_benchmark_runs_and_checks_itself(name, tmp_path, capsys):
     assert (tmp_path / f"{name}.md").read_text().count("\n| ") == len(rows) + 2
 
 
+def test_record_is_a_page_of_ratios(tmp_path, capsys):
+    program.main(
+        ["gradients", "--tiny", "--budget", "0", "--output", str(tmp_path), "--record", str(tmp_path / "pages")]
+    )
+    page = (tmp_path / "pages" / "gradients.md").read_text()
+    assert page.startswith("# Gradients of masked attention")
+    assert "`python -m benchmarks gradients --tiny`" in page
+    assert "backward / forward" in page
+    assert ", ms" in capsys.readouterr().out
+    assert ", ms" not in page
+
+
 def test_unknown_benchmark_is_refused(capsys):
     with pytest.raises(SystemExit):
         program.main(["no_such_benchmark"])

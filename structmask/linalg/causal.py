@@ -151,8 +151,11 @@ class Causal(StructuredMatrix):
         return self._product_between(i, j, inside)
 
     def _product_between(self, i: Array, j: Array, inside: Array) -> Array:
-        """prod_{t=j+1..i} decay_t by doubling: windows of length 2^b, as many as the binary digits of i - j say."""
-        xp, a = arrays.namespace(i), self.decay
+        """prod_{t=j+1..i} decay_t by doubling: windows of length 2^b, as many as the binary digits of i - j say.
+
+        In double precision, as in products: single ones would be off by as many roundings as there are steps.
+        """
+        xp, a = arrays.namespace(i), arrays.cast_precision(self.decay, "float64")
         i, j, inside = xp.broadcast_arrays(i, j, inside)
         steps, position = xp.where(inside, i - j, 0), j + 1
         value = xp.ones((*a.shape[:-1], *i.shape), dtype=a.dtype)
