@@ -5,8 +5,9 @@ slow down the next one for some milliseconds, and sleeping ones take time to wak
 
 1. the process sleeps for `QUIET` seconds: the threads of the callable before stop spinning, those of OpenBLAS after
    2^26 cycles;
-2. the callable itself runs untimed, at least once and for at least `WAKE` seconds: its own threads are awake, its
-   operands are where they will be. A callable that takes longer than `LONG` skips this: milliseconds do not show in it.
+2. the callable itself runs untimed, at least once and for at least `WAKE` seconds: its own threads are awake and each
+   on a core of its own, which takes a scheduler some slices of 4 ms, and its operands are where they will be. A
+   callable that takes longer than `LONG` skips this: milliseconds do not show in it.
 
 With --one-thread the clock is the processor time of the process, and every library has one thread: what others do on
 the machine hardly shows then, but nor does how well each uses several threads.
@@ -24,7 +25,7 @@ from typing import Any
 
 from benchmarks.settings import one_thread
 
-QUIET, WAKE, LONG, BLOCK = 0.05, 0.004, 0.1, 0.002
+QUIET, WAKE, LONG, BLOCK = 0.05, 0.02, 0.1, 0.002
 
 
 @dataclass(frozen=True)
