@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print(report.table(rows), flush=True)
                 report.write(options.output, name, title, rows)
         if options.record:
-            report.record(options.record, name, topic.__doc__, rows, options=_shown(options))
+            command = f"python -m benchmarks {name}{_shown(options)}"
+            report.record(options.record / f"{name}.md", title, explanation, command, rows)
 
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:

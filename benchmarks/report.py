@@ -45,14 +45,12 @@ def write(folder: Path, name: str, title: str, rows: Sequence[Row]) -> None:
     (folder / f"{name}.md").write_text(f"# {title}\n\n{markdown(rows)}\n", encoding="utf-8")
 
 
-def record(folder: Path, name: str, explanation: str, rows: Sequence[Row], *, options: str) -> None:
-    """`name`.md as a page of the documentation: what was run, and ratios; columns of times belong to one machine."""
-    title, _, text = explanation.partition("\n")
+def record(page: Path, title: str, explanation: str, command: str, rows: Sequence[Row]) -> None:
+    """A page of the documentation: what was run, and ratios; columns of times belong to one machine."""
     kept = [Row(row.case, {key: value for key, value in row.figures.items() if not _is_time(key)}) for row in rows]
-    command = f"`python -m benchmarks {name}{options}`"
-    folder.mkdir(parents=True, exist_ok=True)
-    page = f"# {title.rstrip('.')}\n\n{text.strip()}\n\nWritten by {command}.\n\n{markdown(kept)}\n"
-    (folder / f"{name}.md").write_text(page, encoding="utf-8")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    text = f"# {title.rstrip('.')}\n\n{explanation.strip()}\n\nWritten by `{command}`.\n\n{markdown(kept)}\n"
+    page.write_text(text, encoding="utf-8")
 
 
 def _is_time(column: str) -> bool:

@@ -216,21 +216,10 @@ def algebra(draw):
     n = draw.size(1)
     parts = [square(draw, n) for _ in range(3)]
     (A, f), (B, g), (C, h) = parts
+    a, b, c = (np.max(np.abs(part()), initial=0) for part in (f, g, h))
     if draw.happens(0.5):
-
-        def value(a, b, c):
-            return a @ b.T - c
-
-        M, sizes = A @ B.T - C, (1, 1, -1)
-    else:
-
-        def value(a, b, c):
-            return (a + 2 * b) @ c
-
-        M, sizes = (A + 2 * B) @ C, (1, 1, 1)
-    largest = (np.full((n, n), np.max(np.abs(part()), initial=0)) for part in (f, g, h))
-    scale = value(*(size * a for size, a in zip(sizes, largest, strict=True)))
-    return M, lambda: value(*(np.asarray(part()) for part in (f, g, h))), scale
+        return A @ B.T - C, lambda: np.asarray(f()) @ np.asarray(g()).T - np.asarray(h()), n * a * b + c
+    return (A + 2 * B) @ C, lambda: (np.asarray(f()) + 2 * np.asarray(g())) @ np.asarray(h()), n * (a + 2 * b) * c
 
 
 @matrix

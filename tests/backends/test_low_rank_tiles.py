@@ -27,7 +27,7 @@ THREADING = pytest.mark.parametrize("serial", [True, False], ids=["serial", "par
 
 @pytest.fixture
 def operands(sizes, dtype, serial, monkeypatch):
-    """F, G, X and P, the factors of the mask, and the tolerance."""
+    """F, G, X, P and the factors of the mask."""
     monkeypatch.setattr(low_rank, "_SERIAL_WORK", np.inf if serial else 0)
     rng = np.random.default_rng(3)
     heads, shared, m, n, r, k, p = sizes
